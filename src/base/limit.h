@@ -1,0 +1,61 @@
+/* limit.h - every bound of the system, with its reason. Over a bound is a named status, never a crash. */
+#ifndef MINKA_LIMIT_H
+#define MINKA_LIMIT_H
+
+/* --- HTTP --- */
+/* A chat of 128k tokens with tool results is below 1 MiB; images in base64 are what needs more. */
+#define LIMIT_BODY_BYTES (32u << 20)
+/* Header block of one request = RAM per connection; browsers send below 8 KiB. */
+#define LIMIT_HEADER_BYTES (16u << 10)
+/* Until the whole header is there: slow header attacks hold a connection, nothing else. */
+#define LIMIT_HEADER_MS 8000u
+/* A body must make progress within this time. */
+#define LIMIT_BODY_STALL_MS 10000u
+#define LIMIT_CONNECTIONS 4096u
+/* Unsent text per stream: a reader slower than this is cancelled, not waited for. */
+#define LIMIT_STREAM_UNSENT_BYTES (1u << 20)
+#define LIMIT_STREAM_STALL_MS 60000u
+
+/* --- requests --- */
+/* Our walkers recurse once per level; templates and schemas stay far below. */
+#define LIMIT_JSON_DEPTH 200u
+#define LIMIT_MESSAGES 16384u
+#define LIMIT_STOPS 64u
+#define LIMIT_STOP_BYTES 1024u
+#define LIMIT_TOP_LOGPROBS 20u
+#define LIMIT_NUM_CTX (1u << 20)
+/* num_predict below 0 or above this many contexts is cut to it, as the reference does. */
+#define LIMIT_PREDICT_CONTEXTS 10u
+
+/* --- scheduler --- */
+#define LIMIT_QUEUE_DEFAULT 512u
+/* Rows of one step: scratch is booked for it; beyond 512 rows a step only gets longer. */
+#define LIMIT_STEP_ROWS 512u
+/* Requests that decode at once; each takes a row of every step. */
+#define LIMIT_RUNNING 256u
+#define LIMIT_MODELS 64u
+
+/* --- model files --- */
+#define LIMIT_GGUF_KEYS 65536u
+#define LIMIT_GGUF_TENSORS 65536u
+#define LIMIT_GGUF_ARRAY (1u << 24)
+#define LIMIT_GGUF_STRING_BYTES (1u << 24)
+/* 262k is the largest vocabulary in use. */
+#define LIMIT_VOCAB (1u << 20)
+
+/* --- templates --- */
+#define LIMIT_TEMPLATE_BYTES (1u << 20)
+#define LIMIT_TEMPLATE_STEPS 20000000u
+#define LIMIT_TEMPLATE_OUTPUT_BYTES (64u << 20)
+#define LIMIT_TEMPLATE_MEMORY_BYTES (256u << 20)
+#define LIMIT_TEMPLATE_DEPTH 100u
+
+/* --- wire --- */
+/* One message; a request body plus its resolved history. */
+#define LIMIT_WIRE_MESSAGE_BYTES (96u << 20)
+
+/* Bounds that must fit each other. */
+_Static_assert(LIMIT_RUNNING <= LIMIT_STEP_ROWS, "every decoding request has a row in every step");
+_Static_assert(LIMIT_WIRE_MESSAGE_BYTES > 2 * LIMIT_BODY_BYTES, "a body and its context fit one message");
+
+#endif

@@ -1,0 +1,32 @@
+/* chat.h - from messages to prompt tokens: renders the template, drops the oldest messages until the prompt
+ * fits the context, cuts what is still too long as the reference does. */
+#ifndef MINKA_CHAT_H
+#define MINKA_CHAT_H
+
+#include "chat/template.h"
+#include "gen/gen.h"
+#include "tokenize/tokenize.h"
+
+struct chat_model {
+    const struct tokenizer *tokenizer;
+    const struct chat_template *chat_template; /* the model's own; NULL: the plain default, contents joined */
+};
+
+/* What the prompt became. rendered and ids are appended to; the caller owns and reuses them. */
+struct chat_prompt {
+    struct buf rendered;
+    struct token_list ids;
+    u32 n_dropped; /* messages left out, or tokens cut from the middle */
+};
+void chat_prompt_release(struct chat_prompt *p);
+
+/* Rules (api-reference: truncate): while the rendered prompt has more than num_ctx tokens, the oldest
+ * message that is neither a system message nor the last one is dropped (binary search is fine: the result
+ * is the longest suffix that fits). Then a prompt of more than num_ctx - 1 tokens is cut: the first
+ * num_keep (+ BOS) and a tail so that the total is num_ctx - max((num_ctx - keep) / 2, 1). Without
+ * truncate: ERR_INVALID "the prompt is longer than the context length ...". r->context goes in front.
+ * A BOS that the template wrote itself is not doubled. */
+enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r,
+                        struct arena *arena, struct chat_prompt *out, struct err *err) MUST_USE;
+
+#endif
