@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/param.h> /* MIN, MAX */
 
 typedef uint8_t u8;
 typedef uint16_t u16;
@@ -30,8 +31,6 @@ typedef double f64;
 #define NORETURN __attribute__((noreturn))
 #define UNUSED __attribute__((unused))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define DIV_CEIL(a, b) (((a) + (b) - 1) / (b))
 #define ALIGN_UP(a, b) (DIV_CEIL(a, b) * (b))
 /* The struct that holds the given member (intrusive lists and trees). */

@@ -10,7 +10,7 @@
 
 #include "base/str.h"
 
-enum gen_role { GEN_SYSTEM, GEN_USER, GEN_ASSISTANT, GEN_TOOL };
+enum gen_role { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL };
 
 struct gen_tool_call {
     struct str id;        /* may be empty */
