@@ -28,6 +28,6 @@ const char *gen_role_name(enum gen_role role) {
 }
 
 const char *gen_done_reason_name(enum gen_done_reason reason) {
-    static const char *const names[] = {"stop", "length", "load", "unload", "timeout"};
+    static const char *const names[] = {"stop", "length", "load", "unload"};
     return names[reason];
 }

@@ -94,7 +94,6 @@ struct gen_request {
     i64 time_unix;    /* for templates, fixed at arrival */
     i32 utc_offset_s;
     struct str client; /* fairness key: API key, user or address */
-    u64 deadline_ns;   /* on the engine's monotonic clock; 0 = none */
 
     /* A request that an engine crash interrupted: the ids it had already produced. The new engine
      * prefills them, replays sampler and stop state, and goes on; TEXT for them is not sent again. */
@@ -118,8 +117,7 @@ enum gen_done_reason {
     GEN_STOP,   /* end of sequence or a stop string */
     GEN_LENGTH, /* num_predict or num_ctx reached */
     GEN_LOAD,   /* load_only */
-    GEN_UNLOAD,
-    GEN_TIMEOUT,
+    GEN_UNLOAD, /* load_only with keep-alive 0 */
 };
 
 /* One alternative of a position. token holds the token's bytes (maybe no valid UTF-8). */
@@ -140,7 +138,7 @@ struct gen_counts {
     u32 n_prompt;  /* tokens of the prompt, cached ones included */
     u32 n_cached;  /* of these, found in the prefix tree */
     u32 n_dropped; /* messages or tokens that truncation removed */
-    u32 n_output;  /* generated tokens, the end token not counted */
+    u32 n_output;  /* generated tokens, an end token included */
     u64 queue_ns;  /* arrival at the engine to first planned slice */
     u64 load_ns;   /* of that, waiting for the model */
     u64 prompt_ns; /* first slice to first sampled token */
@@ -172,7 +170,7 @@ struct gen_event {
 /* Defaults of the reference for everything a dialect leaves open; pointers empty. */
 void gen_request_init(struct gen_request *r);
 const char *gen_role_name(enum gen_role role);
-/* "stop", "length", "load", "unload", "timeout". */
+/* "stop", "length", "load", "unload". */
 const char *gen_done_reason_name(enum gen_done_reason reason);
 
 #endif
