@@ -42,6 +42,9 @@
 #define LIMIT_GGUF_STRING_BYTES (1u << 24)
 /* 262k is the largest vocabulary in use. */
 #define LIMIT_VOCAB (1u << 20)
+/* 126 layers and rows of 53248 are the most of any dense model so far. */
+#define LIMIT_LAYERS 1024u
+#define LIMIT_WIDTH (1u << 18)
 
 /* --- templates --- */
 #define LIMIT_TEMPLATE_BYTES (1u << 20)

@@ -35,7 +35,7 @@ enum kern_act { KERN_ACT_F32, KERN_ACT_Q8, KERN_ACT_Q8_256 };
 /* One activation matrix of rows x K in one format; planned by kern_acts_bytes, laid out by kern_acts_at. */
 struct kern_acts {
     enum kern_act kind;
-    u32 K;             /* columns, a multiple of 32 */
+    u32 K;             /* columns, a multiple of 32; for F32 a multiple of 16 (there are models with 176) */
     u32 rows;
     const f32 *x;      /* F32: [rows][K] */
     i8 *q;             /* Q8*: [rows][K] */
@@ -56,7 +56,7 @@ struct kern_mat {
     const u8 *data;       /* rows in the file's own layout, any alignment the file has */
     enum quant_type type;
     u32 N;                /* rows = outputs */
-    u32 K;                /* columns = inputs; a multiple of the type's block size and of 32 */
+    u32 K;                /* columns = inputs; a multiple of the type's block size, for F32, F16, BF16 of 16 */
     size_t row_bytes;     /* = quant_row_bytes(type, K) */
 };
 
