@@ -1,0 +1,90 @@
+/* kern.c - the three tables and the choice between them. */
+#include "kern/kern_parts.h"
+
+#include "base/cpu.h"
+
+const struct kern kern_ref = {
+    .name = "ref",
+    .quantize = ref_quantize,
+    .matmul = ref_matmul,
+    .embed = ref_embed,
+    .rmsnorm = ref_rmsnorm,
+    .layernorm = ref_layernorm,
+    .add_scaled = ref_add_scaled,
+    .silu_mul = ref_silu_mul,
+    .gelu_mul = ref_gelu_mul,
+    .gelu = ref_gelu,
+    .rope = ref_rope,
+    .kv_store = ref_kv_store,
+    .attend = ref_attend,
+    .attend_fold = ref_attend_fold,
+    .attend_finish = ref_attend_finish,
+    .softcap = ref_softcap,
+    .logsumexp = ref_logsumexp,
+    .above = ref_above,
+};
+
+const struct kern kern_avx2 = {
+    .name = "avx2",
+    .quantize = ref_quantize,
+    .matmul = ref_matmul,
+    .embed = ref_embed,
+    .rmsnorm = ref_rmsnorm,
+    .layernorm = ref_layernorm,
+    .add_scaled = ref_add_scaled,
+    .silu_mul = ref_silu_mul,
+    .gelu_mul = ref_gelu_mul,
+    .gelu = ref_gelu,
+    .rope = ref_rope,
+    .kv_store = ref_kv_store,
+    .attend = ref_attend,
+    .attend_fold = ref_attend_fold,
+    .attend_finish = ref_attend_finish,
+    .softcap = ref_softcap,
+    .logsumexp = ref_logsumexp,
+    .above = ref_above,
+};
+
+const struct kern kern_avx512 = {
+    .name = "avx512",
+    .quantize = ref_quantize,
+    .matmul = ref_matmul,
+    .embed = ref_embed,
+    .rmsnorm = ref_rmsnorm,
+    .layernorm = ref_layernorm,
+    .add_scaled = ref_add_scaled,
+    .silu_mul = ref_silu_mul,
+    .gelu_mul = ref_gelu_mul,
+    .gelu = ref_gelu,
+    .rope = ref_rope,
+    .kv_store = ref_kv_store,
+    .attend = ref_attend,
+    .attend_fold = ref_attend_fold,
+    .attend_finish = ref_attend_finish,
+    .softcap = ref_softcap,
+    .logsumexp = ref_logsumexp,
+    .above = ref_above,
+};
+
+enum status kern_open(const char *name, const struct kern **out, struct err *err) {
+    static const struct {
+        const struct kern *kern;
+        u32 needs; /* bits of enum cpu_feature */
+    } tiers[] = {{&kern_avx512, CPU_AVX512}, {&kern_avx2, CPU_AVX2}, {&kern_ref, 0}}; /* fastest first */
+    u32 has = cpu_features();
+    bool any = !name || !name[0], known = false;
+    for (u32 i = 0; i < ARRAY_LEN(tiers); i++) {
+        if (!any && strcmp(name, tiers[i].kern->name) != 0)
+            continue;
+        known = true;
+        if ((has & tiers[i].needs) == tiers[i].needs) {
+            *out = tiers[i].kern;
+            return OK;
+        }
+    }
+    if (known)
+        return err_set(err, ERR_UNSUPPORTED, "this processor cannot run the %s kernels; unset MINKA_KERNELS", name);
+    return err_set(err, ERR_UNSUPPORTED, "unknown kernels \"%s\": MINKA_KERNELS may be ref, avx2 or avx512", name);
+}
+
+size_t kern_attend_scratch_bytes(void) { return sizeof(f32) * 2 * KERN_ATTEND_TILE * KERN_CHUNK; }

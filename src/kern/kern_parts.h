@@ -1,0 +1,38 @@
+/* kern_parts.h - the functions behind the three tables, one set per tier: ref_X (ref/), avx2_X and avx512_X
+ * (x86/), with X a member of struct kern, whose contract is in kern.h. Private to src/kern and its tests.
+ * A tier that has no version of its own of some kernel uses ref_X in its table: all tiers give the same bits. */
+#ifndef MINKA_KERN_PARTS_H
+#define MINKA_KERN_PARTS_H
+
+#include "kern/kern.h"
+
+/* Query rows that attention works on at once: 6 x 4 vectors of accumulators fill the registers of AVX-512.
+ * Scratch holds a tile's query rows and its scores, KERN_CHUNK floats each. */
+#define KERN_ATTEND_TILE 6u
+
+#define KERN_DECLARE(tier)                                                                                   \
+    void tier##_quantize(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);           \
+    void tier##_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out,        \
+                       size_t ldo, void *scratch, const u8 *next);                                           \
+    void tier##_embed(const struct kern_mat *w, u32 row, f32 *out);                                          \
+    void tier##_rmsnorm(const f32 *x, const f32 *w, f32 eps, u32 n, f32 *y);                                 \
+    void tier##_layernorm(const f32 *x, const f32 *w, const f32 *b, f32 eps, u32 n, f32 *y);                 \
+    void tier##_add_scaled(f32 *y, const f32 *x, f32 scale, u32 n);                                          \
+    void tier##_silu_mul(f32 *gate, const f32 *up, u32 n);                                                   \
+    void tier##_gelu_mul(f32 *gate, const f32 *up, u32 n);                                                   \
+    void tier##_gelu(f32 *x, u32 n);                                                                         \
+    void tier##_rope(f32 *x, u32 n_heads, u32 head_dim, u32 n_rot, bool neox, const f32 *cos_sin);           \
+    void tier##_kv_store(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v,       \
+                         void *k_slice, void *v_slice);                                                      \
+    void tier##_attend(const struct kern_attend *a, void *scratch);                                          \
+    void tier##_attend_fold(f32 *m, f32 *l, f32 *o, f32 m2, f32 l2, const f32 *o2, u32 head_dim);            \
+    void tier##_attend_finish(const f32 *o, f32 l, u32 head_dim, f32 *out);                                  \
+    void tier##_softcap(f32 *x, u32 n, f32 softcap);                                                         \
+    void tier##_logsumexp(const f32 *x, u32 n, f32 *max, f64 *lse);                                          \
+    u32 tier##_above(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap);
+
+KERN_DECLARE(ref)
+KERN_DECLARE(avx2)
+KERN_DECLARE(avx512)
+
+#endif
