@@ -23,25 +23,31 @@
 /* ---------------------------------------------------------------- activations for matmul
  *
  * Integer weight types multiply int8 activations. One row of K activations is quantized once per region
- * and shared by all weights that read it (q|k|v, gate|up):
- *   block of KERN_ACT_BLOCK = 32 values:  d = amax / 127,  q = round_to_nearest_even(x * (127 / amax))
- *   (amax = 0: d = 0, q = 0; the quotient 127/amax is one f32 division), sum = integer sum of the q.
- * K-quant weights (blocks of 256) may use 256-wide scales instead; the format is fixed by the weight
- * type (kern_act_kind), never by load. F32, F16 and BF16 weights multiply the f32 row itself. */
+ * and shared by all weights that read it (q|k|v, gate|up), in blocks of 32 (Q8) or 256 (Q8_256) values:
+ *   d = amax / 127,  q = round_to_nearest_even(x * (127 / amax)), amax the largest |x| of the block;
+ *   127 / amax is one f32 division. amax < 2^-120 (where that quotient overflows): d = 0, q = 0.
+ *   A value that is NaN or infinite: d = NaN, q = 0, so that it spoils its own row and no other.
+ * The format is fixed by the weight type (kern_act_kind), never by load: Q8 for the types with blocks of
+ * 32, Q8_256 for the K-quants and IQ4_XS. F32, F16 and BF16 weights multiply the f32 row itself. */
 #define KERN_ACT_BLOCK 32u
 
 enum kern_act { KERN_ACT_F32, KERN_ACT_Q8, KERN_ACT_Q8_256 };
 
+/* 32 quantized activations with all that a kernel needs of them, so that it walks one pointer per row. */
+struct kern_act_block {
+    f32 d;    /* scale of the values; Q8_256: of the 256 values that the block belongs to, in each of them */
+    f32 s;    /* Q8: d * sum of q (one multiplication); Q8_256: the sum of q */
+    i32 n[2]; /* minus the sum of q[0..15] and of q[16..31]; Q8: n[0] minus the whole sum, n[1] 0 */
+    i8 q[KERN_ACT_BLOCK];
+};
+
 /* One activation matrix of rows x K in one format; planned by kern_acts_bytes, laid out by kern_acts_at. */
 struct kern_acts {
     enum kern_act kind;
-    u32 K;             /* columns, a multiple of 32; for F32 a multiple of 16 (there are models with 176) */
+    u32 K;                         /* columns, a multiple of 32; for F32 of 16 (there are models with 176) */
     u32 rows;
-    const f32 *x;      /* F32: [rows][K] */
-    i8 *q;             /* Q8*: [rows][K] */
-    f32 *d;            /* Q8: [rows][K/32]; Q8_256: [rows][ceil(K/256)] */
-    f32 *ds;           /* Q8: [rows][K/32] = d * sum (one multiplication); Q8_256: the sum as float */
-    i32 *sum;          /* Q8*: [rows][K/16] integer sums of 16 values (a 32-block's sum = two of them) */
+    const f32 *x;                  /* F32: [rows][K] */
+    struct kern_act_block *blocks; /* Q8*: [rows][K/32]; Q8_256: K is a multiple of 256 */
 };
 
 /* Activation format in which type's matmul reads its input. force_f32: all types read F32. */
@@ -98,18 +104,18 @@ struct kern_attend {
 struct kern {
     const char *name; /* "ref", "avx2", "avx512" */
 
-    /* Quantizes rows row0..row1-1 of x ([rows][ldx] f32) into a (kind Q8 or Q8_256). */
+    /* Quantizes rows row0..row1-1 of x (f32, row m at x + m * ldx) into a (kind Q8 or Q8_256). */
     void (*quantize)(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);
 
     /* out[m][n] = sum over k of act[m][k] * w[n][k], for m in 0..a->rows-1 and n in n0..n1-1; out is
      * [rows][ldo], indexed by the absolute n. n0 is a multiple of 32, n1 too unless it is w->N.
      * Per output, walking the K axis in ascending blocks (block = 32 values; 16 for Q6_K):
-     *   Q8:     acc = fma((f32)isum, dw * da, acc);  types with a minimum m: then acc = fma(m, ds, acc)
-     *   Q8_256: t = 0 per 256 values; t = fma((f32)isum, dw, t); minimum: t = fma(m, (f32)sum, t);
-     *           after each 256 (or the rest of K): acc = fma(t, da, acc)
+     *   Q8:     acc = fma((f32)isum, dw * d, acc);  types with a minimum m: then acc = fma(m, s, acc)
+     *   Q8_256: t = 0 per 256 values; t = fma((f32)isum, dw, t); minimum: t = fma(m, s, t);
+     *           after each 256: acc = fma(t, d, acc)
      *   F32:    acc = fma(w[k], x[k], acc), w decoded exactly to f32
-     * where isum is the exact integer sum of (weight - offset) * q over the block, dw the block's scale
-     * decoded as quant.h says. scratch: kern_matmul_scratch_bytes(), 64-byte aligned, one per thread.
+     * where acc starts at 0, isum is the exact integer sum of (weight - offset) * q over the block, dw the
+     * block's scale and m its minimum (the K-quants' is negative: -dmin * min) decoded as quant.h says. scratch: kern_matmul_scratch_bytes(), 64-byte aligned, one per thread.
      * next (may be NULL): the bytes that this thread will read after this call, for prefetching. */
     void (*matmul)(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
                    void *scratch, const u8 *next);

@@ -10,6 +10,11 @@
  * Scratch holds a tile's query rows and its scores, KERN_CHUNK floats each. */
 #define KERN_ATTEND_TILE 6u
 
+/* Below this largest value of a block its activations count as 0: 127 / amax would overflow. */
+#define KERN_ACT_AMAX_MIN 0x1p-120f
+/* Room for the tiles that the widest tier unpacks; each tier asserts that its own fit. */
+#define KERN_MATMUL_SCRATCH_BYTES (80u << 10)
+
 #define KERN_DECLARE(tier)                                                                                   \
     void tier##_quantize(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);           \
     void tier##_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out,        \
