@@ -19,6 +19,7 @@ struct gguf_kv {
     enum gguf_type elem_type; /* ARRAY: never ARRAY itself (nested arrays are refused) */
     u64 n;                    /* ARRAY: elements; else 1 */
     const u8 *data;           /* first element; strings as u64 length + bytes */
+    u64 bytes;                /* of the value from data on */
 };
 
 struct gguf_tensor {
@@ -75,6 +76,7 @@ void gguf_put_str_array(struct gguf_writer *w, const char *key, const struct str
 void gguf_put_kv(struct gguf_writer *w, const struct gguf_kv *kv); /* copies one of a parsed file */
 /* data must stay valid until gguf_write. */
 void gguf_put_tensor(struct gguf_writer *w, struct str name, u32 type, u32 n_dims, const u64 *dims, const void *data);
+/* Creates or overwrites path; after a failure (ERR_IO) what is there is not a whole file. */
 enum status gguf_write(struct gguf_writer *w, const char *path, struct err *err) MUST_USE;
 
 #endif
