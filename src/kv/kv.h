@@ -23,10 +23,13 @@
 #define KV_PAGE_TOKENS 64u
 #define KV_GROUPS_MAX 4u
 
-/* Where extents come from: mmap in the engine, counted nothing in the simulator. */
+/* Where extents come from: mmap in the engine, addresses that nobody may touch in the simulator. */
 struct kv_memory {
     void *(*map)(void *ctx, u64 bytes);            /* zeroed, 2 MiB aligned; NULL = the system has none */
     void (*unmap)(void *ctx, void *p, u64 bytes);
+    /* Copies a page whose first part another sequence goes on from; NULL = memcpy. The only place where
+     * this folder would touch the memory: whoever writes a position first brings its block in order. */
+    void (*copy)(void *ctx, void *dst, const void *src, u64 bytes);
     void *ctx;
 };
 
@@ -46,18 +49,23 @@ struct kv_layout {
 
 struct kv_pool;
 struct kv_space;
+struct kv_page;
+struct kv_node;
 
-/* A sequence: KV for positions 0..n_tokens-1 of `tokens` that somebody else keeps. */
+/* A sequence: KV for positions 0..n_tokens-1 of `tokens` that somebody else keeps. Zeroed = empty. It
+ * must not move in memory while it is open, and starts at least zeroed. */
 struct kv_seq {
-    struct kv_space *space;
+    struct kv_space *space; /* NULL = empty */
     u32 n_tokens; /* positions whose K and V are computed (the owner advances it after a step) */
     struct kv_table {
         void **pages;   /* [n_pages] index = position / 64; NULL where the window has left */
         u32 n_pages;    /* reserved up to here */
         u32 cap;
         u32 n_released; /* pages 0..n_released-1 are NULL (window groups) */
+        struct kv_page **held; /* [n_pages] kv: the same pages with their reference counts */
     } tables[KV_GROUPS_MAX];
-    void *node; /* kv.c: the tree node this sequence pins */
+    struct kv_node *node; /* kv: the tree node this sequence pins; it ends where publishing has come to */
+    struct kv_seq *prev, *next; /* kv: open sequences of the space */
 };
 
 /* Bytes of one page; of one K or V slice in it; offset of a slice in its page. */
@@ -69,6 +77,10 @@ static inline u64 kv_slice_offset(const struct kv_group *g, u32 layer_in_group, 
 }
 /* Bytes that a sequence of n_tokens takes, in whole pages of all groups: what the ledger books. */
 u64 kv_plan_bytes(const struct kv_layout *l, u32 n_tokens);
+/* The same in whole extents: what must be free for a sequence that is alone in the pool. */
+u64 kv_plan_extent_bytes(const struct kv_layout *l, u32 n_tokens);
+/* Size of one extent of the group: a multiple of 2 MiB of which whole pages fill at least 15/16. */
+u64 kv_extent_bytes(const struct kv_group *g);
 
 struct kv_pool *kv_pool_new(struct kv_memory memory) MUST_USE;
 void kv_pool_free(struct kv_pool *p); /* all spaces must be freed before */
@@ -89,6 +101,8 @@ const struct kv_layout *kv_space_layout(const struct kv_space *s);
  * copy the match ends at the page border. Matches count only where every group is present (for window
  * groups: the last `window` positions). now orders the least-recently-used list. */
 u32 kv_seq_open(struct kv_seq *seq, struct kv_space *s, const u32 *tokens, u32 n, u64 now);
+/* How many tokens kv_seq_open would cover at best, without opening. */
+u32 kv_space_match(struct kv_space *s, const u32 *tokens, u32 n);
 /* Pages for positions up to n_tokens - 1 in all groups. All or nothing; false = the pool has no room:
  * evict, park, or wait. */
 bool kv_seq_reserve(struct kv_seq *seq, u32 n_tokens) MUST_USE;
