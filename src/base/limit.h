@@ -11,6 +11,14 @@
 #define LIMIT_HEADER_MS 8000u
 /* A body must make progress within this time. */
 #define LIMIT_BODY_STALL_MS 10000u
+/* All bodies in memory at once: eight of the largest; beyond it a request gets 503. */
+#define LIMIT_BODIES_BYTES ((size_t)LIMIT_BODY_BYTES * 8)
+/* Kept-alive connections between requests: longer than the 90 s after which Go's client lets go itself, so
+ * that a request never meets a closing connection. Short of connections, LIMIT_HEADER_MS applies instead. */
+#define LIMIT_IDLE_MS 100000u
+/* Connections whose refused body is read off, so that the client sees the answer and no reset. */
+#define LIMIT_LINGERING 64u
+#define LIMIT_LINGER_MS 3000u
 #define LIMIT_CONNECTIONS 4096u
 /* Unsent text per stream: a reader slower than this is cancelled, not waited for. */
 #define LIMIT_STREAM_UNSENT_BYTES (1u << 20)
@@ -34,6 +42,9 @@
 /* Requests that decode at once; each takes a row of every step. */
 #define LIMIT_RUNNING 256u
 #define LIMIT_MODELS 64u
+/* Booked for the engine itself: code, threads, requests, wire buffers; measured idle below 10 MiB, and
+ * 256 requests with full logprobs stay below the rest. */
+#define LIMIT_ENGINE_FIXED_BYTES (32ull << 20)
 
 /* --- model files --- */
 #define LIMIT_GGUF_KEYS 65536u
@@ -45,6 +56,13 @@
 /* 126 layers and rows of 53248 are the most of any dense model so far. */
 #define LIMIT_LAYERS 1024u
 #define LIMIT_WIDTH (1u << 18)
+
+/* --- store --- */
+/* Manifests and text layers are read whole; models of tensor layers have manifests of a few hundred kB. */
+#define LIMIT_STORE_TEXT_BYTES (16u << 20)
+#define LIMIT_STORE_LAYERS 65536u
+/* Models of one listing. */
+#define LIMIT_STORE_MODELS 65536u
 
 /* --- templates --- */
 #define LIMIT_TEMPLATE_BYTES (1u << 20)

@@ -13,7 +13,7 @@
 
 struct store;
 
-/* path NULL: OLLAMA_MODELS, else ~/.ollama/models. Creates the folders if it can; a folder that cannot be
+/* path NULL: OLLAMA_MODELS (blanks and quotes around it are cut), else ~/.ollama/models. Creates the folders if it can; a folder that cannot be
  * created or written is not an error (store_writable says so). */
 enum status store_open(const char *path, struct store **out, struct err *err) MUST_USE;
 void store_close(struct store *s);
@@ -29,6 +29,9 @@ enum status model_name_parse(struct str text, struct model_name *out, struct err
 /* "llama3.2:latest": without default host and namespace. */
 struct str model_name_short(const struct model_name *n, struct arena *a);
 struct str model_name_full(const struct model_name *n, struct arena *a);
+/* The four parts as folders of the store spell them; false if one is not valid. */
+bool model_name_from_parts(const char *host, const char *space, const char *model, const char *tag,
+                           struct model_name *out);
 
 struct store_layer {
     struct str media_type; /* whole, "application/vnd.ollama.image.model" */
@@ -53,17 +56,29 @@ struct store_model {
     struct str license;
 };
 
-/* Finds a name, spelling ignored as to case. ERR_NOT_FOUND leaves the text to the caller's dialect. */
+/* Finds a name; case is ignored, the exact spelling wins. out->name is as the store spells it. ERR_NOT_FOUND
+ * (also when a text layer's blob is missing) leaves the text to the caller's dialect. */
 enum status store_find(struct store *s, const struct model_name *n, struct arena *a, struct store_model *out,
                        struct err *err) MUST_USE;
 /* All models, newest first; broken manifests are skipped and logged. */
 enum status store_list(struct store *s, struct arena *a, struct store_model **out, u32 *n_out, struct err *err) MUST_USE;
 /* Opens a blob for reading ("sha256:<hex>"); the caller owns the descriptor. */
 enum status store_open_blob(struct store *s, struct str digest, int *fd, u64 *bytes, struct err *err) MUST_USE;
+/* Whole text of a small blob; ERR_TOO_LARGE over LIMIT_STORE_TEXT_BYTES. */
+enum status store_read_blob(struct store *s, struct str digest, struct arena *a, struct str *out,
+                            struct err *err) MUST_USE;
+/* Path of a blob, NUL behind it; empty for a digest that is none. */
 struct str store_blob_path(struct store *s, struct str digest, struct arena *a);
 
-/* Imports a GGUF file under a name: verifies that it is one, hashes it into blobs/ (hard link or reflink
- * where the system allows, else a copy), writes config and manifest. An existing name is replaced. */
+/* Imports a GGUF file under a name: verifies that it is one, hashes it into blobs/ and writes config and
+ * manifest. The bytes are shared with the file where the system can (reflink; a hard link only if nobody
+ * may write the file, since a change through the other name would break the blob), else copied. An
+ * existing name is replaced. Runs on the calling thread, as long as reading the file takes. */
 enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n, struct err *err) MUST_USE;
+
+/* "Q4_K_M" for a number of general.file_type; "unknown". */
+const char *store_file_type_name(u32 file_type);
+/* A count as the reference prints it: 134.52M, 8.0B, 22K; whole numbers without decimals. */
+struct str store_human_count(u64 n, struct arena *a);
 
 #endif

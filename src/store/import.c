@@ -1,0 +1,286 @@
+/* import.c - a GGUF file becomes a model: blob, config, manifest, in this order, each whole or not there.
+ *
+ * The blob is an unnamed file (O_TMPFILE) until its bytes are synced and its hash is known: a process
+ * killed half way leaves nothing behind. A manifest is written only when everything it names is there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "gguf/gguf.h"
+#include "store/files.h"
+
+/* Copied and hashed at a time: large enough for the disk, small enough for the cache. */
+#define COPY_BYTES (1u << 20)
+
+const char *store_file_type_name(u32 t) {
+    static const char *const names[] = {
+        [0] = "F32",      [1] = "F16",      [2] = "Q4_0",     [3] = "Q4_1",     [7] = "Q8_0",    [8] = "Q5_0",
+        [9] = "Q5_1",     [10] = "Q2_K",    [11] = "Q3_K_S",  [12] = "Q3_K_M",  [13] = "Q3_K_L", [14] = "Q4_K_S",
+        [15] = "Q4_K_M",  [16] = "Q5_K_S",  [17] = "Q5_K_M",  [18] = "Q6_K",    [19] = "IQ2_XXS", [20] = "IQ2_XS",
+        [21] = "Q2_K_S",  [22] = "IQ3_XS",  [23] = "IQ3_XXS", [24] = "IQ1_S",   [25] = "IQ4_NL", [26] = "IQ3_S",
+        [27] = "IQ3_M",   [28] = "IQ2_S",   [29] = "IQ2_M",   [30] = "IQ4_XS",  [31] = "IQ1_M",  [32] = "BF16",
+        [36] = "TQ1_0",   [37] = "TQ2_0",   [38] = "MXFP4_MOE", [39] = "NVFP4", [40] = "Q1_0"};
+    return t < ARRAY_LEN(names) && names[t] ? names[t] : "unknown";
+}
+
+struct str store_human_count(u64 n, struct arena *a) {
+    static const struct {
+        u64 unit;
+        char letter;
+        int decimals;
+    } scale[] = {{1000000000, 'B', 1}, {1000000, 'M', 2}, {1000, 'K', 0}};
+    for (u32 i = 0; i < ARRAY_LEN(scale); i++)
+        if (n >= scale[i].unit)
+            return arena_printf(a, "%.*f%c", n % scale[i].unit ? scale[i].decimals : 0,
+                                (f64)n / (f64)scale[i].unit, scale[i].letter);
+    return arena_printf(a, "%llu", (unsigned long long)n);
+}
+
+/* --- the bytes --- */
+
+struct import {
+    struct store *store;
+    struct arena arena;
+    const char *source_path;
+    int source, blob; /* descriptors; blob -1 when the source itself is linked */
+    u64 bytes;
+    char hash[65];
+    struct str temp;  /* name of the blob while it is written, if it had to have one */
+    struct str arch, file_type;
+    u64 n_parameters;
+};
+
+/* Reads fd from its beginning, hashes, and writes to `to` if that is >= 0. */
+static enum status bytes_hash(struct import *im, int fd, int to, struct err *err) {
+    EVP_MD_CTX *sha = EVP_MD_CTX_new();
+    check(sha && EVP_DigestInit_ex(sha, EVP_sha256(), NULL) == 1);
+    char *chunk = xmalloc(COPY_BYTES);
+    enum status status = OK;
+    u64 at = 0;
+    for (;;) {
+        ssize_t got = pread(fd, chunk, COPY_BYTES, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            status = err_errno(err, ERR_IO, "read %s", im->source_path);
+        if (got <= 0)
+            break;
+        check(EVP_DigestUpdate(sha, chunk, (size_t)got) == 1);
+        if (to >= 0 && (status = fd_write(to, chunk, (size_t)got, err)) != OK)
+            break;
+        at += (u64)got;
+    }
+    u8 hash[32];
+    check(EVP_DigestFinal_ex(sha, hash, NULL) == 1);
+    hex_write(hash, im->hash);
+    im->bytes = at;
+    EVP_MD_CTX_free(sha);
+    free(chunk);
+    return status;
+}
+
+static enum status blob_create(struct import *im, struct err *err) {
+    struct str folder = arena_printf(&im->arena, "%s/blobs", im->store->path);
+    im->blob = open(folder.p, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
+    if (im->blob < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
+        im->temp = temp_path(arena_printf(&im->arena, "%s/blobs/x", im->store->path), &im->arena);
+        im->blob = open(im->temp.p, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    }
+    if (im->blob < 0 || fchmod(im->blob, 0644) != 0)
+        return err_errno(err, ERR_IO, "create a file in %s", folder.p);
+    return OK;
+}
+
+/* Our own file, which nobody may write and everybody may read, on the store's file system. */
+static bool source_linkable(struct import *im) {
+    struct stat file, folder;
+    struct str path = arena_printf(&im->arena, "%s/blobs", im->store->path);
+    return fstat(im->source, &file) == 0 && stat(path.p, &folder) == 0 && file.st_dev == folder.st_dev &&
+           file.st_uid == geteuid() && (file.st_mode & 0222) == 0 && (file.st_mode & 0444) == 0444;
+}
+
+static enum status bytes_take(struct import *im, struct err *err) {
+    TRY(blob_create(im, err));
+    if (ioctl(im->blob, FICLONE, im->source) == 0)
+        return bytes_hash(im, im->blob, -1, err);
+    if (source_linkable(im)) {
+        close(im->blob);
+        im->blob = -1;
+        if (im->temp.n)
+            unlink(im->temp.p);
+        im->temp = STR_NONE;
+        return bytes_hash(im, im->source, -1, err);
+    }
+    return bytes_hash(im, im->source, im->blob, err);
+}
+
+/* Gives the open file fd the name path; an unnamed file through /proc, as linkat's manual shows. */
+static int fd_link(int fd, const char *path) {
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+/* The synced bytes get their name. A blob that is there already stays, unless its size shows that it is
+ * damaged. */
+static enum status blob_name(struct import *im, struct err *err) {
+    int fd = im->blob >= 0 ? im->blob : im->source;
+    struct str path = arena_printf(&im->arena, "%s/blobs/sha256-%s", im->store->path, im->hash);
+    struct stat old;
+    if (fsync(fd) != 0)
+        return err_errno(err, ERR_IO, "sync %s", path.p);
+    if (stat(path.p, &old) == 0 && S_ISREG(old.st_mode) && (u64)old.st_size == im->bytes) {
+        /* Ollama removes blobs without a manifest that are older than an hour. */
+        (void)utimensat(AT_FDCWD, path.p, NULL, 0);
+        return OK;
+    }
+    if (im->temp.n == 0) {
+        struct str temp = temp_path(path, &im->arena);
+        if (fd_link(fd, temp.p) != 0) {
+            if (im->blob < 0)
+                return err_errno(err, ERR_IO, "link %s into the store", im->source_path);
+            return err_errno(err, ERR_IO, "name the new blob %s (is /proc mounted?)", path.p);
+        }
+        im->temp = temp;
+    }
+    if (rename(im->temp.p, path.p) != 0)
+        return err_errno(err, ERR_IO, "rename to %s", path.p);
+    im->temp = STR_NONE;
+    return folder_sync(arena_printf(&im->arena, "%s/blobs", im->store->path).p, err);
+}
+
+/* --- what the file says about itself --- */
+
+static u64 parameters_count(const struct gguf *g) {
+    u64 sum = 0;
+    for (u32 i = 0; i < g->n_tensors; i++) {
+        u64 n = 1;
+        for (u32 d = 0; d < 4; d++)
+            n *= g->tensors[i].dims[d]; /* gguf_parse has checked that it fits */
+        sum += n;
+    }
+    return sum;
+}
+
+static enum status facts_read(struct import *im, struct err *err) {
+    int fd = im->blob >= 0 ? im->blob : im->source;
+    void *map = mmap(NULL, (size_t)im->bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return err_errno(err, ERR_IO, "map %s", im->source_path);
+    struct gguf g;
+    struct err inner;
+    enum status status = gguf_parse(&g, map, (size_t)im->bytes, &inner);
+    if (status == OK) {
+        u32 file_type;
+        struct str arch = STR("unknown");
+        gguf_get_str(&g, STR("general.architecture"), &arch);
+        im->arch = arena_str(&im->arena, arch);
+        im->n_parameters = parameters_count(&g);
+        im->file_type = str_of(gguf_get_u32(&g, STR("general.file_type"), &file_type)
+                                   ? store_file_type_name(file_type)
+                                   : "unknown");
+        gguf_release(&g);
+    } else {
+        err_set(err, status, "%s is no usable GGUF file: %s", im->source_path, inner.text);
+    }
+    munmap(map, (size_t)im->bytes);
+    return status;
+}
+
+/* --- config and manifest --- */
+
+static void config_json(struct import *im, struct buf *b) {
+    json_open(b, '{');
+    json_key(b, "model_format"), json_str(b, STR("gguf"));
+    json_key(b, "model_family"), json_str(b, im->arch);
+    json_key(b, "model_families"), json_open(b, '['), json_str(b, im->arch), json_close(b, ']');
+    json_key(b, "model_type"), json_str(b, store_human_count(im->n_parameters, &im->arena));
+    json_key(b, "file_type"), json_str(b, im->file_type);
+    json_key(b, "architecture"), json_str(b, STR("amd64"));
+    json_key(b, "os"), json_str(b, STR("linux"));
+    json_close(b, '}');
+    buf_add_char(b, '\n');
+}
+
+static void layer_json(struct buf *b, const char *media, const char *hash, u64 bytes) {
+    json_open(b, '{');
+    json_key(b, "mediaType"), json_str(b, str_of(media));
+    json_key(b, "digest"), buf_printf(b, "\"sha256:%s\"", hash);
+    json_key(b, "size"), json_u64(b, bytes);
+    json_close(b, '}');
+}
+
+static enum status manifest_write(struct import *im, const struct model_name *n, struct err *err) {
+    struct buf config = {0}, manifest = {0};
+    char config_hash[65];
+    config_json(im, &config);
+    sha256_hex(buf_str(&config), config_hash);
+    json_open(&manifest, '{');
+    json_key(&manifest, "schemaVersion"), json_u64(&manifest, 2);
+    json_key(&manifest, "mediaType"), json_str(&manifest, STR(MEDIA_MANIFEST));
+    json_key(&manifest, "config"), layer_json(&manifest, MEDIA_CONFIG, config_hash, config.n);
+    json_key(&manifest, "layers"), json_open(&manifest, '[');
+    layer_json(&manifest, MEDIA_IMAGE "model", im->hash, im->bytes);
+    json_close(&manifest, ']');
+    json_close(&manifest, '}');
+    buf_add_char(&manifest, '\n');
+
+    const char *root = im->store->path;
+    struct str blob = arena_printf(&im->arena, "%s/blobs/sha256-%s", root, config_hash);
+    struct str folder = arena_printf(&im->arena, "%s/manifests/%s/%s/%s", root, n->host, n->namespace_, n->model);
+    struct str path = arena_printf(&im->arena, "%s/%s", folder.p, n->tag);
+    enum status status = file_write(blob.p, buf_str(&config), err);
+    if (status == OK)
+        status = folder_make(folder.p, err);
+    if (status == OK)
+        status = file_write(path.p, buf_str(&manifest), err);
+    buf_release(&config);
+    buf_release(&manifest);
+    return status;
+}
+
+/* Fails at once on what is plainly no GGUF, before gigabytes are copied. */
+static enum status source_open(struct import *im, struct err *err) {
+    TRY(file_open(im->source_path, &im->source, &im->bytes, NULL, err));
+    char magic[4] = {0};
+    if (pread(im->source, magic, 4, 0) != 4 || memcmp(magic, "GGUF", 4) != 0)
+        return err_set(err, ERR_CORRUPT, "%s is no GGUF file", im->source_path);
+    return OK;
+}
+
+static enum status import_run(struct import *im, const struct model_name *n, struct err *err) {
+    TRY(source_open(im, err));
+    TRY(bytes_take(im, err));
+    TRY(facts_read(im, err));
+    TRY(blob_name(im, err));
+    return manifest_write(im, n, err);
+}
+
+enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n, struct err *err) {
+    if (!s->writable)
+        return err_set(err, ERR_IO, "the model store %s cannot be written; set OLLAMA_MODELS to a folder of yours",
+                       s->path);
+    struct import im = {.store = s, .source_path = gguf_path, .source = -1, .blob = -1};
+    arena_init(&im.arena, 0);
+    /* If the store already spells the name in another way, that one is replaced, as Ollama does. */
+    struct store_model old;
+    struct err none;
+    struct model_name name = store_find(s, n, &im.arena, &old, &none) == OK ? old.name : *n;
+    enum status status = import_run(&im, &name, err);
+    if (im.temp.n)
+        unlink(im.temp.p);
+    if (im.source >= 0)
+        close(im.source);
+    if (im.blob >= 0)
+        close(im.blob);
+    arena_release(&im.arena);
+    return status;
+}

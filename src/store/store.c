@@ -1,0 +1,306 @@
+/* store.c - opens a store, reads its manifests and text layers, finds and lists models. The functions keep
+ * no state but the path: what another program writes into the store is seen at the next call. */
+#include "store/store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "store/files.h"
+
+/* --- the store --- */
+
+static bool blank_or_quote(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '"' || c == '\''; }
+
+static char *path_default(struct err *err) {
+    struct str env = str_trim(str_of(getenv("OLLAMA_MODELS")));
+    while (env.n && blank_or_quote(env.p[0]))
+        env.p++, env.n--;
+    while (env.n && blank_or_quote(env.p[env.n - 1]))
+        env.n--;
+    char *path = NULL;
+    const char *home = getenv("HOME");
+    int n = env.n              ? asprintf(&path, "%.*s", STR_FMT(env))
+            : home && home[0] ? asprintf(&path, "%s/.ollama/models", home)
+                              : -1;
+    if (n < 0) {
+        err_set(err, ERR_INVALID, "no place for the models: set OLLAMA_MODELS (HOME is not set)");
+        return NULL;
+    }
+    return path;
+}
+
+static bool folder_ready(const char *path, const char *name) {
+    char *folder;
+    if (asprintf(&folder, "%s/%s", path, name) < 0)
+        return false;
+    struct err err;
+    bool ready = folder_make(folder, &err) == OK && faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) == 0;
+    free(folder);
+    return ready;
+}
+
+enum status store_open(const char *path, struct store **out, struct err *err) {
+    char *own = path ? xstrdup(path) : path_default(err);
+    if (!own || !own[0]) {
+        free(own);
+        return path ? err_set(err, ERR_INVALID, "the path of the model store is empty") : ERR_INVALID;
+    }
+    struct store *s = xcalloc(1, sizeof *s);
+    s->path = own;
+    s->writable = folder_ready(own, "blobs");
+    s->writable = folder_ready(own, "manifests") && s->writable;
+    *out = s;
+    return OK;
+}
+
+void store_close(struct store *s) {
+    if (!s)
+        return;
+    free(s->path);
+    free(s);
+}
+
+const char *store_path(const struct store *s) { return s->path; }
+bool store_writable(const struct store *s) { return s->writable; }
+
+/* --- blobs --- */
+
+struct str store_blob_path(struct store *s, struct str digest, struct arena *a) {
+    if (!digest_valid(digest))
+        return STR_NONE;
+    return arena_printf(a, "%s/blobs/sha256-%.*s", s->path, 64, digest.p + 7);
+}
+
+enum status store_open_blob(struct store *s, struct str digest, int *fd, u64 *bytes, struct err *err) {
+    struct arena a;
+    arena_init(&a, 0);
+    struct str path = store_blob_path(s, digest, &a);
+    enum status status = path.n ? file_open(path.p, fd, bytes, NULL, err)
+                                : err_set(err, ERR_INVALID, "invalid digest format");
+    arena_release(&a);
+    return status;
+}
+
+enum status store_read_blob(struct store *s, struct str digest, struct arena *a, struct str *out, struct err *err) {
+    struct str path = store_blob_path(s, digest, a);
+    if (!path.n)
+        return err_set(err, ERR_INVALID, "invalid digest format");
+    return file_read(path.p, a, out, NULL, err);
+}
+
+/* --- manifests --- */
+
+static struct str json_text(const json_t *v, struct arena *a) {
+    if (!json_is_string(v))
+        return STR_NONE;
+    return arena_str(a, (struct str){json_string_value(v), json_string_length(v)});
+}
+
+static enum status layer_read(const json_t *json, struct arena *a, struct store_layer *layer, struct err *err) {
+    json_t *digest = json_object_get(json, "digest"), *size = json_object_get(json, "size");
+    struct str text = {json_string_value(digest), json_string_length(digest)};
+    if (!json_is_string(digest) || !digest_valid(text))
+        return err_set(err, ERR_CORRUPT, "the digest of a layer is missing or no SHA-256");
+    if (!json_is_integer(size) || json_integer_value(size) < 0)
+        return err_set(err, ERR_CORRUPT, "the size of a layer is missing or negative");
+    snprintf(layer->digest, sizeof layer->digest, "sha256:%.64s", text.p + 7);
+    layer->size = (u64)json_integer_value(size);
+    layer->media_type = json_text(json_object_get(json, "mediaType"), a);
+    return OK;
+}
+
+/* One text layer into m; a later layer of the same kind replaces an earlier one, licenses add up. */
+static enum status layer_text(struct store *s, const struct store_layer *layer, struct arena *a,
+                              struct store_model *m, struct err *err) {
+    if (!str_starts(layer->media_type, STR(MEDIA_IMAGE)))
+        return OK;
+    struct str kind = str_slice(layer->media_type, sizeof MEDIA_IMAGE - 1, layer->media_type.n);
+    struct str *to = str_is(kind, "template") || str_is(kind, "prompt") ? &m->template_text
+                     : str_is(kind, "system")                           ? &m->system
+                     : str_is(kind, "params")                           ? &m->params
+                     : str_is(kind, "messages")                         ? &m->messages
+                     : str_is(kind, "license")                          ? &m->license
+                                                                        : NULL;
+    if (!to)
+        return OK;
+    struct str text;
+    TRY(store_read_blob(s, str_of(layer->digest), a, &text, err));
+    if (to == &m->license && m->license.n)
+        text = arena_printf(a, "%.*s\n%.*s", STR_FMT(m->license), STR_FMT(text));
+    *to = text;
+    return OK;
+}
+
+static enum status layers_read(struct store *s, const json_t *list, struct arena *a, struct store_model *m,
+                               struct err *err) {
+    size_t n = json_array_size(list);
+    if (n > LIMIT_STORE_LAYERS)
+        return err_set(err, ERR_TOO_LARGE, "%zu layers, at most %u are read", n, LIMIT_STORE_LAYERS);
+    struct store_layer *layers = ARENA_ARRAY(a, struct store_layer, n);
+    for (size_t i = 0; i < n; i++) {
+        TRY(layer_read(json_array_get(list, i), a, &layers[i], err));
+        if (add_overflow(m->size, layers[i].size, &m->size))
+            return err_set(err, ERR_CORRUPT, "the sizes of the layers overflow");
+        if (m->model_digest.n == 0 && str_is(layers[i].media_type, MEDIA_IMAGE "model"))
+            m->model_digest = str_of(layers[i].digest);
+        TRY(layer_text(s, &layers[i], a, m, err));
+    }
+    m->layers = layers;
+    m->n_layers = (u32)n;
+    return OK;
+}
+
+static enum status manifest_read(struct store *s, const json_t *root, struct arena *a, struct store_model *m,
+                                 struct err *err) {
+    if (!json_is_object(root))
+        return err_set(err, ERR_CORRUPT, "a manifest is a JSON object");
+    json_t *config = json_object_get(root, "config");
+    if (json_is_object(config) && json_string_length(json_object_get(config, "digest"))) {
+        struct store_layer layer;
+        TRY(layer_read(config, a, &layer, err));
+        m->size = layer.size;
+        enum status status = store_read_blob(s, str_of(layer.digest), a, &m->config, err);
+        if (status != OK && status != ERR_NOT_FOUND)
+            return status;
+    }
+    return layers_read(s, json_object_get(root, "layers"), a, m, err);
+}
+
+static struct str manifest_path(struct store *s, const struct model_name *n, struct arena *a) {
+    return arena_printf(a, "%s/manifests/%s/%s/%s/%s", s->path, n->host, n->namespace_, n->model, n->tag);
+}
+
+static enum status model_read(struct store *s, const struct model_name *n, struct arena *a,
+                              struct store_model *m, struct err *err) {
+    struct str path = manifest_path(s, n, a), text;
+    *m = (struct store_model){.name = *n};
+    TRY(file_read(path.p, a, &text, &m->modified_ns, err));
+    sha256_hex(text, m->digest);
+    json_error_t where;
+    /* Like the reference, only the first value of the file counts. */
+    json_t *root = json_loadb(text.p, text.n, JSON_DISABLE_EOF_CHECK, &where);
+    if (!root)
+        return err_set(err, ERR_CORRUPT, "%s: line %d: %s", path.p, where.line, where.text);
+    struct err inner;
+    enum status status = manifest_read(s, root, a, m, &inner);
+    json_decref(root);
+    return status == OK ? OK : err_set(err, status, "%s: %s", path.p, inner.text);
+}
+
+/* --- walking the four levels of folders --- */
+
+struct walk {
+    struct store *store;
+    struct arena *arena;
+    const char *want[4]; /* host, namespace, model, tag; NULL = every one */
+    const char *at[4];   /* the names on the way here */
+    /* Returns true to end the walk. */
+    bool (*visit)(struct walk *w);
+    void *ctx;
+};
+
+static int dir_entry_visible(const struct dirent *e) { return e->d_name[0] != '.'; }
+
+static bool folder_walk(struct walk *w, const char *path, u32 level) {
+    struct dirent **names;
+    int n = scandir(path, &names, dir_entry_visible, alphasort);
+    bool done = false;
+    for (int i = 0; i < n && !done; i++) {
+        const char *name = names[i]->d_name;
+        if (w->want[level] && !str_eq_nocase(str_of(name), str_of(w->want[level])))
+            continue;
+        w->at[level] = name;
+        if (level == 3) {
+            done = w->visit(w);
+            continue;
+        }
+        char *deeper;
+        if (asprintf(&deeper, "%s/%s", path, name) < 0)
+            break;
+        done = folder_walk(w, deeper, level + 1);
+        free(deeper);
+    }
+    for (int i = 0; i < n; i++)
+        free(names[i]);
+    if (n >= 0)
+        free(names);
+    return done;
+}
+
+static bool store_walk(struct walk *w) {
+    struct str path = arena_printf(w->arena, "%s/manifests", w->store->path);
+    return folder_walk(w, path.p, 0);
+}
+
+static bool found_name(struct walk *w) {
+    return model_name_from_parts(w->at[0], w->at[1], w->at[2], w->at[3], w->ctx);
+}
+
+enum status store_find(struct store *s, const struct model_name *n, struct arena *a, struct store_model *out,
+                       struct err *err) {
+    struct err first;
+    enum status status = model_read(s, n, a, out, &first);
+    if (status != ERR_NOT_FOUND)
+        return status == OK ? OK : err_set(err, status, "%s", first.text);
+    struct model_name spelled;
+    struct walk w = {.store = s,
+                     .arena = a,
+                     .want = {n->host, n->namespace_, n->model, n->tag},
+                     .visit = found_name,
+                     .ctx = &spelled};
+    if (!store_walk(&w) || memcmp(&spelled, n, sizeof spelled) == 0)
+        return err_set(err, ERR_NOT_FOUND, "%s", first.text);
+    return model_read(s, &spelled, a, out, err);
+}
+
+struct listing {
+    struct store_model *models;
+    u32 n, cap;
+};
+
+static bool list_visit(struct walk *w) {
+    struct listing *l = w->ctx;
+    struct model_name name;
+    struct store_model m;
+    struct err err;
+    if (!model_name_from_parts(w->at[0], w->at[1], w->at[2], w->at[3], &name))
+        return false;
+    if (model_read(w->store, &name, w->arena, &m, &err) != OK) {
+        log_warn("model left out of the list", "error=\"%s\"", err.text);
+        return false;
+    }
+    if (l->n == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 16;
+        l->models = xrealloc(l->models, l->cap * sizeof *l->models);
+    }
+    l->models[l->n++] = m;
+    return l->n == LIMIT_STORE_MODELS;
+}
+
+static int newer_first(const void *a, const void *b) {
+    const struct store_model *x = a, *y = b;
+    if (x->modified_ns != y->modified_ns)
+        return x->modified_ns < y->modified_ns ? 1 : -1;
+    int order = strcmp(x->name.model, y->name.model);
+    return order ? order : strcmp(x->name.tag, y->name.tag);
+}
+
+enum status store_list(struct store *s, struct arena *a, struct store_model **out, u32 *n_out, struct err *err) {
+    (void)err; /* a store without a readable folder has no models: nothing can fail */
+    struct listing l = {0};
+    struct walk w = {.store = s, .arena = a, .visit = list_visit, .ctx = &l};
+    store_walk(&w);
+    if (l.n)
+        qsort(l.models, l.n, sizeof *l.models, newer_first);
+    *out = ARENA_ARRAY(a, struct store_model, l.n);
+    if (l.n)
+        memcpy(*out, l.models, l.n * sizeof *l.models);
+    *n_out = l.n;
+    free(l.models);
+    return OK;
+}
