@@ -78,7 +78,8 @@ struct kern_mat {
  *   m     = max over the chunk's visible keys,  p[j] = exp(s[j] - m)
  *   l     = sum of p in the lane order of ref/attend.c,  o[i] = fma(p[j], v[j][i], o[i]) over j ascending
  * and partial results (m, l, o) are folded in ascending chunk order. Keys of the current slice are read
- * from the cache, rounded by it, like all others. */
+ * from the cache, rounded by it, like all others. Masked keys take part in nothing: their K and V may hold any
+ * bits. m is never -0. NaN scores don't take part in the max, but make l and o of their own query NaN. */
 #define KERN_CHUNK 256u
 
 enum kern_cache { KERN_CACHE_F16, KERN_CACHE_F32 };
@@ -93,6 +94,7 @@ struct kern_attend {
     u32 chunk;               /* which chunk of KERN_CHUNK keys, by absolute position */
     const void *const *k;    /* [KERN_CHUNK/64] page slices of this head, NULL where not held */
     const void *const *v;
+    const void *const *next; /* K page slices [KERN_CHUNK/64] that this thread will read next, for prefetching; or NULL */
     f32 scale;
     f32 softcap;             /* 0 = off */
     f32 *m;                  /* out [n_queries]; -inf if no key of the chunk is visible */
@@ -123,29 +125,34 @@ struct kern {
     /* One token's embedding: row `row` of w, decoded to f32[K]. */
     void (*embed)(const struct kern_mat *w, u32 row, f32 *out);
 
-    /* y = x * (1/sqrt(mean(x^2) + eps)) * w; the sum of squares is taken in f32 over 16 lanes by
-     * fma, lane = k % 16, then folded pairwise (8,4,2,1). w NULL = 1. x and y may be the same. */
+    /* y = (x * (1/sqrt(mean(x^2) + eps))) * w; the sum of squares is taken in f32 over 16 lanes by
+     * fma, lane = k % 16, then folded pairwise (8,4,2,1). w NULL = 1. x and y may be the same. n >= 1, eps > 0
+     * (a row of zeros with eps = 0 would give NaN). */
     void (*rmsnorm)(const f32 *x, const f32 *w, f32 eps, u32 n, f32 *y);
-    /* y = (x - mean) / sqrt(var + eps) * w + b; sums as in rmsnorm. w, b may be NULL. */
+    /* y = ((x - mean) * (1/sqrt(var + eps))) * w + b, var = mean((x - mean)^2); sums as in rmsnorm. w, b may be
+     * NULL. x and y may be the same. */
     void (*layernorm)(const f32 *x, const f32 *w, const f32 *b, f32 eps, u32 n, f32 *y);
     /* y[i] += x[i] * scale (one fma). */
     void (*add_scaled)(f32 *y, const f32 *x, f32 scale, u32 n);
-    /* gate[i] = act(gate[i]) * up[i] */
+    /* gate[i] = act(gate[i]) * up[i];  silu(x) = x / (1 + exp(-x)),
+     * gelu(x) = x / (1 + exp(-(x * fma(x * x, c3, c1)))), which is the tanh form with one exp (c1, c3: kern_parts.h) */
     void (*silu_mul)(f32 *gate, const f32 *up, u32 n);
-    void (*gelu_mul)(f32 *gate, const f32 *up, u32 n); /* tanh form */
-    void (*gelu)(f32 *x, u32 n);                       /* tanh form */
+    void (*gelu_mul)(f32 *gate, const f32 *up, u32 n);
+    void (*gelu)(f32 *x, u32 n);
     /* Rotates n_heads heads of x (stride head_dim) in place: pairs (2i, 2i+1), or (i, i + n_rot/2) if
-     * neox; cos_sin is [n_rot/2][2] for this row's position. Dimensions from n_rot on are left. */
+     * neox; cos_sin is [n_rot/2][2] for this row's position. Dimensions from n_rot on are left. n_rot is even.
+     *   x0' = fma(x0, c, -(x1 * s));  x1' = fma(x0, s, x1 * c) */
     void (*rope)(f32 *x, u32 n_heads, u32 head_dim, u32 n_rot, bool neox, const f32 *cos_sin);
 
     /* Writes one position of one KV head into its page slice: `in_page` 0..63, k and v f32[head_dim].
      * At in_page % 16 == 0 the rest of that 16-key block is zeroed first (a stale NaN must not meet a
-     * zero weight, and old data are another client's). */
+     * zero weight, and old data are another client's). Halves are rounded to nearest even and cut to +-65504. */
     void (*kv_store)(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v, void *k_slice,
                      void *v_slice);
     /* One chunk of attention, see struct kern_attend. scratch: kern_attend_scratch_bytes(). */
     void (*attend)(const struct kern_attend *a, void *scratch);
     /* Folds chunk c's (m2, l2, o2) into (m, l, o): the running pair starts as m = -inf, l = 0, o = 0.
+     * m2 = -inf changes nothing. Else
      *   mm = max(m, m2); a = exp(m - mm); b = exp(m2 - mm); l = fma(l, a, l2 * b); o = fma(o, a, o2 * b) */
     void (*attend_fold)(f32 *m, f32 *l, f32 *o, f32 m2, f32 l2, const f32 *o2, u32 head_dim);
     /* out[i] = o[i] / l */
@@ -153,8 +160,9 @@ struct kern {
 
     /* x[i] = softcap * tanh(x[i] / softcap) */
     void (*softcap)(f32 *x, u32 n, f32 softcap);
-    /* Largest value and log(sum(exp(x - max))) over fixed blocks of 4096 values, each summed in 16 lanes
-     * and folded pairwise, blocks added in order; in f64 across blocks. */
+    /* Largest value and log(sum(exp(x - max))), so that log p(i) = x[i] - max - lse. Fixed blocks of 4096 values
+     * are each summed in 16 lanes and folded pairwise in f32; blocks are added in order in f64. -inf values are
+     * allowed (both results are -inf if there are only such); max ignores NaN and is never -0. */
     void (*logsumexp)(const f32 *x, u32 n, f32 *max, f64 *lse);
     /* Appends the indices of all x[i] >= threshold to out (ascending), at most cap; returns how many
      * there are in all (may be > cap). For top-k without sorting. */

@@ -15,6 +15,26 @@
 /* Room for the tiles that the widest tier unpacks; each tier asserts that its own fit. */
 #define KERN_MATMUL_SCRATCH_BYTES (80u << 10)
 
+/* gelu(x) = x * sigmoid(x * (C1 + C3 x^2)): 2 sqrt(2/pi) and that times 0.044715. */
+#define KERN_GELU_C1 1.5957691216f
+#define KERN_GELU_C3 0.0713548162726f
+/* Largest half. */
+#define KERN_F16_MAX 65504.0f
+/* Values of a row of logits that are summed in f32 before f64 takes over. */
+#define KERN_VOCAB_BLOCK 4096u
+
+/* The keys of chunk a->chunk that a query sees: from <= j < to, counted in the chunk; from == to if none. */
+static inline void kern_visible(const struct kern_attend *a, u32 query, u32 *from, u32 *to) {
+    u64 first = (u64)a->chunk * KERN_CHUNK, end = (u64)a->pos[query] + 1;
+    u64 begin = a->window && end > a->window ? end - a->window : 0;
+    u64 high = MIN(MAX(end, first) - first, (u64)KERN_CHUNK);
+    u64 low = MIN(MAX(begin, first) - first, high);
+    *from = (u32)low;
+    *to = (u32)high;
+    if (*from == *to)
+        *from = *to = 0;
+}
+
 #define KERN_DECLARE(tier)                                                                                   \
     void tier##_quantize(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);           \
     void tier##_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out,        \
