@@ -1,9 +1,14 @@
 /* httpd.h - the HTTP server: libmicrohttpd inside a libuv loop, behind a few functions, so that nothing else
- * knows either. All callbacks run on the loop's thread.
+ * knows either. HTTP/1.0 and 1.1, no TLS. All callbacks run on the loop's thread.
  *
- * Life of a request: on_request (headers) -> body gathered up to LIMIT_BODY_BYTES -> on_body (whole body;
- * the handler answers now or later) -> httpd_reply, or httpd_stream_begin + httpd_stream_write* +
- * httpd_stream_end -> on_gone (exactly once, always last; gone = the client left before the end). */
+ * Life of a request: headers are checked -> the body is gathered up to the limit -> on_body (the handler
+ * answers now or later) -> http_reply, or http_stream_begin + http_stream_write* + http_stream_end ->
+ * on_gone (exactly once for each on_body, always last).
+ *
+ * What never reaches the handler, and its answer {"error":"..."}: ambiguous framing, a bad path, a missing
+ * Host (400), a body over the limit (413), no room for another body (503), oversized headers (431); slow
+ * headers and stalled bodies are cut. A client that closes or half-closes its side while its request waits or
+ * streams is gone: on_gone comes within the same turn of the loop. */
 #ifndef MINKA_HTTPD_H
 #define MINKA_HTTPD_H
 
@@ -15,22 +20,41 @@ struct httpd;
 struct http_request;
 
 struct httpd_handler {
-    /* The whole body is there (empty for GET). Answer now or keep r and answer later. */
+    /* The whole body is there (empty for GET); its bytes are valid during the call only. Answer now or keep r
+     * and answer later. */
     void (*on_body)(void *ctx, struct http_request *r, struct str body);
-    /* r is finished (answered) or its client is gone; r is invalid afterwards. */
+    /* r is finished (answered) or its client is gone; r is invalid afterwards. gone: the client left, or the
+     * server stopped, before the answer was handed to the system. May be called inside httpd_stop, never
+     * inside the other functions of this file. */
     void (*on_gone)(void *ctx, struct http_request *r, bool gone);
     void *ctx;
 };
 
-/* fd: a bound, listening, non-blocking socket, owned from now on. max_body 0: LIMIT_BODY_BYTES. */
+/* What tests shorten; 0 = the value of limit.h. */
+struct httpd_options {
+    size_t body_bytes_max;   /* LIMIT_BODY_BYTES */
+    size_t bodies_bytes_max; /* LIMIT_BODIES_BYTES, over all requests */
+    u32 header_ms;           /* LIMIT_HEADER_MS */
+    u32 body_stall_ms;       /* LIMIT_BODY_STALL_MS */
+    u32 idle_ms;             /* LIMIT_IDLE_MS */
+    u32 stream_stall_ms;     /* LIMIT_STREAM_STALL_MS; rounded up to whole seconds */
+    u32 connections_max;     /* LIMIT_CONNECTIONS */
+};
+
+/* fd: a bound, listening, non-blocking socket (TCP or Unix), owned from now on, also on failure. The process
+ * ignores SIGPIPE afterwards and may open as many descriptors as the system lets it. */
 enum status httpd_start(uv_loop_t *loop, int fd, const struct httpd_handler *h, struct httpd **out, struct err *err) MUST_USE;
-/* Stops accepting; open requests go on. */
+/* The same with other bounds; o may be NULL. */
+enum status httpd_start_with(uv_loop_t *loop, int fd, const struct httpd_handler *h, const struct httpd_options *o,
+                             struct httpd **out, struct err *err) MUST_USE;
+/* Stops accepting and closes idle connections; open requests go on and close theirs when answered. */
 void httpd_drain(struct httpd *d);
-/* Ends everything; on_gone for open requests. */
+/* Ends everything; on_gone for open requests. Not from inside a callback of the handler. d is invalid
+ * afterwards; the loop must turn once more to close its handles. */
 void httpd_stop(struct httpd *d);
 
 /* --- the request; strings valid until on_gone --- */
-struct str http_method(const struct http_request *r);
+struct str http_method(const struct http_request *r); /* any token, upper case or not */
 struct str http_path(const struct http_request *r);  /* percent-decoded; %00 and bad escapes gave 400 */
 struct str http_query(const struct http_request *r); /* raw, without '?' */
 struct str http_header(const struct http_request *r, const char *name); /* empty if absent */
@@ -41,16 +65,19 @@ void *http_data(const struct http_request *r);
 u64 http_arrival_ns(const struct http_request *r); /* clock_ns when the headers were complete */
 
 /* --- the answer, once --- */
-/* Adds a header to the answer; before reply or stream_begin. Values with control characters are refused. */
+/* Adds a header to the answer; before reply or stream_begin. Names that are no token and values with control
+ * characters are refused (the header is left out). */
 void http_add_header(struct http_request *r, const char *name, struct str value);
+/* content_type NULL: none. For HEAD the body is left out, its length told. */
 void http_reply(struct http_request *r, u32 status, const char *content_type, struct str body); /* body copied */
 void http_stream_begin(struct http_request *r, u32 status, const char *content_type);
-/* Copies; one write is one chunk as far as the socket allows. False: the reader is too slow (over
- * LIMIT_STREAM_UNSENT_BYTES): the caller cancels. Ignored when the client is gone. */
+/* Copies. What is written within one turn of the loop goes out together, otherwise one write is one chunk as
+ * far as the socket allows. False: the reader is too slow (over LIMIT_STREAM_UNSENT_BYTES), nothing was taken:
+ * the caller aborts. Ignored (true) after end and abort. */
 bool http_stream_write(struct http_request *r, struct str bytes) MUST_USE;
 size_t http_stream_unsent(const struct http_request *r);
 void http_stream_end(struct http_request *r);
-/* Ends a stream as broken (the connection is cut without a final chunk). */
+/* Ends a stream as broken (the connection is cut without a final chunk); on_gone(gone = false) follows. */
 void http_stream_abort(struct http_request *r);
 
 #endif
