@@ -249,7 +249,8 @@ static void node_exchange(struct kv_node *n, struct kv_seq *seq, u32 n_computed)
     }
 }
 
-/* Appends tokens up to position n with the sequence's pages to a node that has no children. */
+/* Appends tokens up to position end, with the pages of the sequence, to a node without children that no other
+ * sequence pins (it would claim more than that one has computed). */
 static void node_extend(struct kv_node *n, const struct kv_seq *seq, const u32 *tokens, u32 end) {
     u32 old_end = node_end(n);
     u32 from = n->n_tokens ? old_end / KV_PAGE_TOKENS : node_first_page(n);
@@ -279,7 +280,7 @@ void tree_insert(struct kv_seq *seq, const u32 *tokens, u32 n, u64 now) {
             u32 m = common_prefix(child->tokens, tokens + pos, MIN(child->n_tokens, n - pos));
             node = m < child->n_tokens ? node_split(child, m) : child;
             node_exchange(node, seq, n);
-        } else if (node->owner == seq && node->n_children == 0) {
+        } else if (node->owner == seq && node->n_pins == 1 && node->n_children == 0) {
             node_extend(node, seq, tokens, n);
         } else {
             struct kv_node *leaf = node_new(seq->space, node, pos);
