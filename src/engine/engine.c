@@ -1,0 +1,557 @@
+/* engine.c - the loop of the engine process. */
+#include "engine/engine.h"
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/limit.h"
+#include "base/log.h"
+#include "engine/requests.h"
+#include "engine/sandbox.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+/* Figures go to the server at most this often while steps run. */
+#define STATE_EVERY_NS 100000000ull
+
+struct engine {
+    struct wire_conn *conn;
+    struct settings settings;
+    struct model_config model_config;
+    struct team *team;
+    struct jobs *prep, *loader;
+    struct tokenize_scratch *tokenize_scratch; /* of the prep thread */
+    struct sched *sched;
+    struct slot *slots[LIMIT_MODELS];
+    u32 n_slots;
+    struct request_table requests;
+    struct request *held; /* arrived while their model's header is being checked, oldest first */
+    struct model_scratch *scratch;
+    void **sampler_scratch; /* [threads] */
+    size_t sampler_scratch_bytes;
+    struct sampler_pick picks[MODEL_LOGITS_TILE];
+    u64 state_sent_ns;
+    bool state_changed;
+};
+
+/* --- memory of the KV cache --- */
+
+#define HUGE_BYTES (2ull << 20)
+
+static void *kv_map(void *ctx, u64 bytes) {
+    (void)ctx;
+    u8 *p = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    u8 *aligned = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_BYTES);
+    if (aligned > p)
+        munmap(p, (size_t)(aligned - p));
+    munmap(aligned + bytes, (size_t)(p + HUGE_BYTES - aligned));
+    return aligned;
+}
+
+static void kv_unmap(void *ctx, void *p, u64 bytes) {
+    (void)ctx;
+    munmap(p, bytes);
+}
+
+/* --- events to the server --- */
+
+static void send_event(struct engine *en, const struct gen_event *e) {
+    struct wire_message m = {.type = WIRE_EVENT, .stream_id = e->request_id, .event = *e};
+    wire_send(en->conn, &m, -1);
+    en->state_changed = true;
+}
+
+/* Frees the request, or leaves that to its preparation job. */
+static void drop_request(struct engine *en, struct request *q) {
+    request_remove(&en->requests, q);
+    q->gone = true;
+    en->state_changed = true;
+    if (!q->preparing)
+        request_free(q);
+}
+
+static void fail_request(struct engine *en, struct request *q, enum status status, const char *text) {
+    struct gen_event e = {.request_id = q->id, .kind = GEN_ERROR, .status = status, .text = str_of(text)};
+    send_event(en, &e);
+    drop_request(en, q);
+}
+
+static void finish_request(struct engine *en, struct request *q, enum gen_done_reason reason) {
+    struct gen_event e;
+    request_done_event(q, reason, clock_ns(), &e);
+    send_event(en, &e);
+    drop_request(en, q);
+}
+
+static void send_state(struct engine *en) {
+    struct wire_message m = {.type = WIRE_STATE};
+    struct wire_state *w = &m.state;
+    struct sched_state s;
+    u64 now = clock_ns();
+    sched_state(en->sched, &s);
+    *w = (struct wire_state){
+        .n_running = s.n_running, .n_waiting = s.n_waiting, .limit_bytes = s.limit_bytes,
+        .weights_bytes = s.weights_bytes, .kv_bytes = s.kv_bytes, .kv_cached_bytes = s.kv_cached_bytes,
+        .scratch_bytes = s.scratch_bytes, .n_steps_total = s.n_steps_total, .n_parked_total = s.n_parked_total,
+        .tokens_per_s = s.tokens_per_s,
+    };
+    for (u32 i = 0; i < en->n_slots && w->n_models < WIRE_MODELS_MAX; i++) {
+        struct slot *slot = en->slots[i];
+        struct sched_model_state ms;
+        if (!sched_model_state(en->sched, slot->model_id, &ms) || !(ms.loaded || ms.loading))
+            continue;
+        struct kv_stats kv = {0};
+        const struct kv_space *space = sched_space(en->sched, slot->model_id);
+        if (space)
+            kv_space_stats(space, &kv);
+        w->models[w->n_models++] = (struct wire_model_state){
+            .model_id = slot->model_id, .loading = ms.loading, .n_running = ms.n_running, .n_waiting = ms.n_waiting,
+            .weights_bytes = slot->weights_bytes, .kv_bytes = kv.pinned_bytes + kv.cached_bytes,
+            .expires_in_ns = ms.expires_ns == INT64_MAX || ms.expires_ns == 0 ? ms.expires_ns
+                                                                              : MAX(ms.expires_ns - (i64)now, 1),
+        };
+    }
+    wire_send(en->conn, &m, -1);
+    en->state_sent_ns = now;
+    en->state_changed = false;
+}
+
+/* --- models --- */
+
+static struct slot *find_slot(struct engine *en, u32 model_id) {
+    for (u32 i = 0; i < en->n_slots; i++)
+        if (en->slots[i]->model_id == model_id)
+            return en->slots[i];
+    return NULL;
+}
+
+/* Makes room in the table by forgetting a model that nothing uses. */
+static bool forget_unused_slot(struct engine *en) {
+    for (u32 i = 0; i < en->n_slots; i++) {
+        struct sched_model_state ms;
+        struct slot *s = en->slots[i];
+        bool known = sched_model_state(en->sched, s->model_id, &ms);
+        bool idle = s->state == SLOT_BROKEN || (s->state == SLOT_KNOWN && known && !ms.n_waiting && !ms.loading);
+        if (!idle)
+            continue;
+        sched_event(en->sched, &(struct sched_event){.kind = SCHED_FORGET, .now_ns = clock_ns(), .model_id = s->model_id});
+        slot_free(s);
+        en->slots[i] = en->slots[--en->n_slots];
+        return true;
+    }
+    return false;
+}
+
+static void on_model(struct engine *en, const struct wire_model *m, int fd) {
+    if (find_slot(en, m->model_id) || (en->n_slots == LIMIT_MODELS && !forget_unused_slot(en))) {
+        close(fd); /* known already; or its requests will be told that it is unknown */
+        return;
+    }
+    struct slot *s = slot_new(m, fd, &en->model_config, team_threads(en->team));
+    en->slots[en->n_slots++] = s;
+    slot_check(s, en->loader);
+}
+
+static void arrive(struct engine *en, struct request *q) {
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_ARRIVE, .now_ns = clock_ns(), .request_id = q->id,
+                                                 .model_id = q->slot->model_id, .keep_alive_ns = q->keep_alive_ns});
+}
+
+/* The header check is over: what was held arrives, or fails with the file's error. */
+static void on_checked(struct engine *en, struct slot *s) {
+    if (s->state == SLOT_KNOWN) {
+        struct sched_event e = {.kind = SCHED_MODEL, .now_ns = clock_ns(), .model_id = s->model_id};
+        e.model = (struct sched_model){.model_id = s->model_id, .identity = s->identity, .weights_bytes = s->weights_bytes,
+                                       .scratch_bytes = s->scratch_bytes, .layout = s->kv};
+        sched_event(en->sched, &e);
+    }
+    for (struct request **at = &en->held; *at;) {
+        struct request *q = *at;
+        if (q->slot != s) {
+            at = &q->next;
+            continue;
+        }
+        *at = q->next;
+        request_add(&en->requests, q);
+        if (s->state == SLOT_KNOWN)
+            arrive(en, q);
+        else
+            fail_request(en, q, s->error.status, s->error.text);
+    }
+}
+
+/* Buffers that depend on the model: before its first step. */
+static enum status fit_scratch(struct engine *en, const struct slot *s, struct err *err) {
+    u32 threads = team_threads(en->team);
+    TRY(model_scratch_fit(en->scratch, s->model, LIMIT_STEP_ROWS, LIMIT_RUNNING, threads, err));
+    size_t need = sampler_scratch_bytes(tokenizer_n_vocab(s->tokenizer));
+    if (need <= en->sampler_scratch_bytes)
+        return OK;
+    for (u32 i = 0; i < threads; i++) {
+        free(en->sampler_scratch[i]);
+        en->sampler_scratch[i] = aligned_alloc(64, ALIGN_UP(need, 64));
+        if (!en->sampler_scratch[i])
+            return err_set(err, ERR_NO_MEMORY, "no memory to sample from %s", s->name);
+    }
+    en->sampler_scratch_bytes = need;
+    return OK;
+}
+
+static void on_loaded(struct engine *en, struct slot *s) {
+    if (s->state == SLOT_LOADED) {
+        s->error = (struct err){0};
+        if (fit_scratch(en, s, &s->error) != OK)
+            slot_unload(s);
+    }
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_LOADED, .now_ns = clock_ns(), .model_id = s->model_id,
+                                                 .status = s->state == SLOT_LOADED ? OK : s->error.status});
+}
+
+/* --- messages --- */
+
+static void on_generate(struct engine *en, struct arena *arena, const struct wire_generate *g) {
+    struct request *q = request_new(arena, g), **end = &en->held;
+    q->slot = find_slot(en, g->request.model_id);
+    if (!q->slot || q->slot->state == SLOT_BROKEN) {
+        request_add(&en->requests, q);
+        fail_request(en, q, q->slot ? q->slot->error.status : ERR_NOT_FOUND,
+                     q->slot ? q->slot->error.text : "the model was never announced to the engine");
+        return;
+    }
+    if (q->slot->state != SLOT_CHECKING) {
+        request_add(&en->requests, q);
+        arrive(en, q);
+        return;
+    }
+    while (*end)
+        end = &(*end)->next;
+    *end = q;
+}
+
+static void on_cancel(struct engine *en, u64 id) {
+    for (struct request **at = &en->held; *at; at = &(*at)->next)
+        if ((*at)->id == id) {
+            struct request *q = *at;
+            *at = q->next;
+            request_free(q);
+            return;
+        }
+    struct request *q = request_find(&en->requests, id);
+    if (!q)
+        return; /* it has just ended */
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = id});
+    drop_request(en, q);
+}
+
+static void on_limits(struct engine *en, const struct wire_limits *l) {
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_LIMITS, .now_ns = clock_ns(),
+                                                 .memory_limit_bytes = l->memory_bytes});
+    if (l->n_threads)
+        team_limit(en->team, l->n_threads);
+}
+
+/* Reads and handles all that has arrived; ERR_IO when the server is gone. */
+static enum status read_messages(struct engine *en, struct err *err) {
+    TRY(wire_read(en->conn, err));
+    for (;;) {
+        struct arena arena;
+        struct wire_message m;
+        int fd;
+        bool got, kept = false;
+        arena_init(&arena, 0);
+        enum status status = wire_next(en->conn, &arena, &m, &fd, &got, err);
+        if (status == OK && got) {
+            switch (m.type) {
+            case WIRE_MODEL: on_model(en, &m.model, fd); break;
+            case WIRE_GENERATE:
+                on_generate(en, &arena, &m.generate);
+                kept = true;
+                break;
+            case WIRE_CANCEL: on_cancel(en, m.stream_id); break;
+            case WIRE_EXPIRE:
+                sched_event(en->sched, &(struct sched_event){.kind = SCHED_EXPIRE, .now_ns = clock_ns(),
+                                                             .model_id = m.expire.model_id,
+                                                             .keep_alive_ns = m.expire.keep_alive_ns});
+                break;
+            case WIRE_LIMITS: on_limits(en, &m.limits); break;
+            case WIRE_EVENT:
+            case WIRE_STATE: status = err_set(err, ERR_CORRUPT, "the server sent a message of the engine"); break;
+            }
+        }
+        if (!kept)
+            arena_release(&arena);
+        if (status != OK || !got)
+            return status;
+    }
+}
+
+/* --- finished jobs --- */
+
+static void on_prepared(struct engine *en, struct request *q) {
+    struct err err;
+    enum status status = request_prepared(q, &err);
+    if (q->gone) {
+        request_free(q);
+        return;
+    }
+    if (status == OK && !q->r->render_only && q->r->num_predict) {
+        sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT, .now_ns = clock_ns(), .request_id = q->id,
+                                                     .prompt = request_sched_prompt(q)});
+        return;
+    }
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = q->id});
+    if (status == OK)
+        finish_request(en, q, q->r->render_only ? GEN_STOP : GEN_LENGTH);
+    else
+        fail_request(en, q, status, err.text);
+}
+
+static void take_done_jobs(struct engine *en) {
+    struct job *job;
+    while ((job = jobs_take_done(en->prep)))
+        on_prepared(en, CONTAINER(job, struct request, job));
+    while ((job = jobs_take_done(en->loader))) {
+        struct slot *s = CONTAINER(job, struct slot, job);
+        bool checking = s->state == SLOT_CHECKING;
+        slot_job_done(s);
+        if (checking)
+            on_checked(en, s);
+        else
+            on_loaded(en, s);
+    }
+}
+
+/* --- notices of the scheduler --- */
+
+static void on_notice(struct engine *en, const struct sched_notice *n) {
+    struct request *q = request_find(&en->requests, n->request_id);
+    if (!q)
+        return;
+    switch (n->kind) {
+    case SCHED_NOTICE_WANTED:
+        if (q->r->load_only)
+            sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT, .now_ns = clock_ns(), .request_id = q->id,
+                                                         .prompt = {.load_only = true}});
+        else
+            request_prepare(q, q->slot, en->prep, en->tokenize_scratch);
+        return;
+    case SCHED_NOTICE_STARTED:
+        q->counts.n_cached = n->n_cached;
+        q->counts.queue_ns = n->queue_ns;
+        q->counts.load_ns = n->load_ns;
+        q->started_ns = clock_ns();
+        send_event(en, &(struct gen_event){.request_id = q->id, .kind = GEN_STARTED, .counts = q->counts});
+        return;
+    case SCHED_NOTICE_READY:
+        q->counts.queue_ns = n->queue_ns;
+        q->counts.load_ns = n->load_ns;
+        finish_request(en, q, GEN_LOAD);
+        return;
+    case SCHED_NOTICE_REJECTED: {
+        bool of_model = q->slot->error.status != OK && q->slot->error.status == n->status;
+        fail_request(en, q, n->status, of_model ? q->slot->error.text : n->text);
+        return;
+    }
+    }
+}
+
+/* --- a step --- */
+
+struct sample_work {
+    struct engine *en;
+    struct request *const *rows; /* [tile] */
+    const f32 *logits;
+    u32 n_vocab;
+};
+
+static void sample_one(void *arg, u32 i, u32 thread) {
+    const struct sample_work *w = arg;
+    struct request *q = w->rows[i];
+    const f32 *logits = w->logits + (size_t)i * w->n_vocab;
+    if (q->r->want_hash)
+        q->hash = model_logits_hash(logits, w->n_vocab, q->hash);
+    sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output, NULL, q->r->top_logprobs, q->r->logprobs,
+                 w->en->sampler_scratch[thread], &w->en->picks[i]);
+}
+
+/* What the tokens of one tile mean: events out, results for the scheduler. */
+static void apply_picks(struct engine *en, struct request *const *rows, u32 n, struct sched_result **results) {
+    u64 now = clock_ns();
+    for (u32 i = 0; i < n; i++) {
+        struct request *q = rows[i];
+        struct gen_event e;
+        enum gen_done_reason reason;
+        if (!q->first_token_ns)
+            q->first_token_ns = now;
+        enum sched_outcome outcome = request_token(q, &en->picks[i], &e, &reason);
+        results[i]->outcome = outcome;
+        if (outcome == SCHED_SHIFT) {
+            results[i]->tokens = q->tokens.ids;
+            results[i]->n_tokens = q->tokens.n;
+        } else if (e.n_ids) {
+            results[i]->tokens = &q->tokens.ids[q->tokens.n - 1];
+            results[i]->n_tokens = 1;
+        }
+        if (e.n_ids || e.text.n)
+            send_event(en, &e);
+        if (outcome == SCHED_FINISH) {
+            request_done_event(q, reason, now, &e);
+            send_event(en, &e);
+        }
+    }
+}
+
+static void run_step(struct engine *en, const struct sched_plan *plan) {
+    static struct model_span spans[LIMIT_STEP_ROWS];
+    static struct sched_result results[LIMIT_STEP_ROWS];
+    static struct request *rows[LIMIT_STEP_ROWS];
+    static struct sched_result *row_results[LIMIT_STEP_ROWS];
+    struct slot *s = find_slot(en, plan->model_id);
+    u64 start = clock_ns();
+    u32 n_rows = 0;
+    check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
+    for (u32 i = 0; i < plan->n_items; i++) {
+        const struct sched_item *it = &plan->items[i];
+        spans[i] = (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, it->num_ctx};
+        results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
+        check(it->n_logits <= 1);
+        if (it->n_logits) {
+            rows[n_rows] = request_find(&en->requests, it->request_id);
+            row_results[n_rows++] = &results[i];
+        }
+    }
+    model_forward(s->model, en->team, en->scratch, spans, plan->n_items, 0, 0);
+    for (u32 first = 0; first < n_rows; first += MODEL_LOGITS_TILE) {
+        u32 n = MIN(n_rows - first, MODEL_LOGITS_TILE);
+        struct sample_work work = {en, rows + first, model_logits(s->model, en->team, en->scratch, first, n),
+                                   tokenizer_n_vocab(s->tokenizer)};
+        team_run(en->team, sample_one, &work, n);
+        apply_picks(en, rows + first, n, row_results + first);
+    }
+    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
+    e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
+    sched_event(en->sched, &e);
+    for (u32 i = 0; i < n_rows; i++)
+        if (row_results[i]->outcome == SCHED_FINISH)
+            drop_request(en, rows[i]);
+    if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
+        send_state(en);
+}
+
+static void unload(struct engine *en, u32 model_id) {
+    struct slot *s = find_slot(en, model_id);
+    /* A cancelled request may still be in preparation with this tokenizer: it ends within milliseconds. */
+    while (s->n_preparing) {
+        struct pollfd p = {.fd = jobs_fd(en->prep), .events = POLLIN};
+        poll(&p, 1, 1000);
+        take_done_jobs(en);
+    }
+    slot_unload(s);
+    log_info("model unloaded", "model=%s", s->name);
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_UNLOADED, .now_ns = clock_ns(), .model_id = model_id});
+    en->state_changed = true;
+}
+
+/* --- the loop --- */
+
+/* Nothing to compute: waits for a message, a finished job or the scheduler's next time. */
+static void wait_for_work(struct engine *en, u64 wake_ns) {
+    struct pollfd fds[3] = {
+        {.fd = wire_conn_fd(en->conn), .events = (short)(POLLIN | (wire_wants_write(en->conn) ? POLLOUT : 0))},
+        {.fd = jobs_fd(en->prep), .events = POLLIN},
+        {.fd = jobs_fd(en->loader), .events = POLLIN},
+    };
+    u64 now = clock_ns();
+    int timeout_ms = wake_ns == UINT64_MAX ? 1000 : wake_ns <= now ? 0 : (int)MIN((wake_ns - now) / 1000000 + 1, 1000u);
+    if (poll(fds, ARRAY_LEN(fds), timeout_ms) < 0 && errno != EINTR)
+        die("engine cannot wait for messages: %s", strerror(errno));
+}
+
+static enum status loop(struct engine *en, struct err *err) {
+    for (;;) {
+        struct sched_plan plan;
+        TRY(read_messages(en, err));
+        take_done_jobs(en);
+        sched_next(en->sched, clock_ns(), &plan);
+        for (u32 i = 0; i < plan.n_notices; i++)
+            on_notice(en, &plan.notices[i]);
+        bool idle = plan.kind == SCHED_PLAN_IDLE && plan.n_notices == 0;
+        switch (plan.kind) {
+        case SCHED_PLAN_STEP: run_step(en, &plan); break;
+        case SCHED_PLAN_LOAD: {
+            struct slot *s = find_slot(en, plan.model_id);
+            log_info("loading model", "model=%s bytes=%" PRIu64, s->name, s->file_bytes);
+            slot_load(s, en->loader);
+            en->state_changed = true;
+            break;
+        }
+        case SCHED_PLAN_UNLOAD: unload(en, plan.model_id); break;
+        case SCHED_PLAN_IDLE:
+            if (idle && en->state_changed)
+                send_state(en);
+            break;
+        }
+        TRY(wire_flush(en->conn, err));
+        if (idle)
+            wait_for_work(en, plan.wake_ns);
+    }
+}
+
+static void engine_init(struct engine *en, int fd, const struct settings *settings) {
+    struct err err;
+    u32 threads = settings->n_threads ? settings->n_threads : cpu_count_usable();
+    u64 memory = settings->memory_bytes ? settings->memory_bytes : memory_usable_bytes();
+    if (sandbox_enter(&err) != OK)
+        log_warn("engine runs without a sandbox", "error=\"%s\"", err.text);
+    en->conn = wire_conn_new(fd);
+    en->settings = *settings;
+    if (kern_open(settings->kernels, &en->model_config.kern, &err) != OK)
+        die("MINKA_KERNELS: %s", err.text);
+    en->model_config.cache = KERN_CACHE_F16;
+    threads = MIN(threads, TEAM_THREADS_MAX);
+    en->team = team_new(threads);
+    en->prep = jobs_new();
+    en->loader = jobs_new();
+    en->tokenize_scratch = tokenize_scratch_new();
+    en->scratch = model_scratch_new();
+    en->sampler_scratch = xcalloc(threads, sizeof *en->sampler_scratch);
+    struct sched_config c = {
+        .queue_max = settings->max_queue,
+        .parallel_max = settings->num_parallel,
+        .loaded_max = settings->max_loaded,
+        .memory_limit_bytes = memory,
+        .fixed_bytes = LIMIT_ENGINE_FIXED_BYTES,
+        .step_target_ns = 20000000,
+        .slice_target_ns = 50000000,
+        .max_wait_ns = settings->max_wait_ns,
+        .rows_max = LIMIT_STEP_ROWS,
+        .memory = {.map = kv_map, .unmap = kv_unmap},
+    };
+    en->sched = sched_new(&c);
+    log_info("engine ready", "kernels=%s threads=%u memory=%" PRIu64, en->model_config.kern->name, threads, memory);
+}
+
+int engine_run(int fd, const struct settings *settings) {
+    static struct engine engine;
+    struct err err = {0};
+    /* The server's end ends the engine, also when it could not close the socket. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, "minka-engine");
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the server, which decides */
+    engine_init(&engine, fd, settings);
+    enum status status = loop(&engine, &err);
+    if (status == ERR_IO)
+        return 0; /* the server is gone or shutting down */
+    log_error("engine stops", "error=\"%s\"", err.text);
+    return 1;
+}

@@ -1,0 +1,190 @@
+/* slots.c - checking, loading and unloading one model file that arrived as a descriptor. */
+#include "engine/slots.h"
+
+#include "base/limit.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; older kernels answer EINVAL */
+#endif
+
+/* Populated in slices, so that a huge file does not hold the address space lock for long. */
+#define POPULATE_BYTES (32ull << 20)
+
+struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads) {
+    struct slot *s = xcalloc(1, sizeof *s);
+    s->model_id = m->model_id;
+    snprintf(s->name, sizeof s->name, "%.*s", STR_FMT(m->name));
+    s->digest = load_u64(m->digest);
+    s->fd = fd;
+    s->config = config;
+    s->n_threads = n_threads;
+    return s;
+}
+
+void slot_free(struct slot *s) {
+    if (!s)
+        return;
+    if (s->state == SLOT_LOADED)
+        slot_unload(s);
+    close(s->fd);
+    free(s);
+}
+
+/* Maps the file as it is now; its size may have changed since it was announced. */
+static enum status map_file(struct slot *s, void **map, struct err *err) {
+    struct stat st;
+    if (fstat(s->fd, &st))
+        return err_errno(err, ERR_IO, "cannot read the size of model file of %s", s->name);
+    if (st.st_size < 32)
+        return err_set(err, ERR_CORRUPT, "model file of %s is empty or cut off (%lld bytes)", s->name, (long long)st.st_size);
+    if (s->file_bytes && (u64)st.st_size != s->file_bytes)
+        return err_set(err, ERR_CORRUPT, "model file of %s has changed while in use (%llu bytes, now %lld)", s->name,
+                       (unsigned long long)s->file_bytes, (long long)st.st_size);
+    s->file_bytes = (u64)st.st_size;
+    *map = mmap(NULL, s->file_bytes, PROT_READ, MAP_SHARED, s->fd, 0);
+    if (*map == MAP_FAILED)
+        return err_errno(err, ERR_NO_MEMORY, "cannot map model file of %s", s->name);
+    return OK;
+}
+
+/* Reads every page in now, where a missing one is an error code, instead of later in a step, where it
+ * would be a signal. */
+static enum status populate(struct slot *s, void *map, struct err *err) {
+    for (u64 at = 0; at < s->file_bytes; at += POPULATE_BYTES) {
+        u64 n = MIN(POPULATE_BYTES, s->file_bytes - at);
+        if (madvise((u8 *)map + at, n, MADV_POPULATE_READ) == 0)
+            continue;
+        if (errno == EINVAL)
+            return OK;
+        return err_errno(err, ERR_CORRUPT, "model file of %s cannot be read at byte %llu", s->name, (unsigned long long)at);
+    }
+    return OK;
+}
+
+/* What the ledger and the scheduler must know before the model is loaded. */
+static enum status plan_model(struct slot *s, const struct gguf *gguf, struct err *err) {
+    struct model_info info;
+    struct model *model;
+    TRY(model_info_read(gguf, s->config->cache, &info, err));
+    if (info.encoder)
+        return err_set(err, ERR_UNSUPPORTED, "%s makes embeddings, which is not supported yet", s->name);
+    TRY(model_open(gguf, s->config, &model, err));
+    s->kv = info.kv;
+    s->n_ctx_train = info.n_ctx_train;
+    s->identity = model_kv_identity(model, s->digest, LIMIT_NUM_CTX);
+    s->scratch_bytes = model_scratch_bytes(model, LIMIT_STEP_ROWS, LIMIT_RUNNING, s->n_threads);
+    /* The header holds the vocabulary; the tokenizer built from it takes about twice its size. */
+    u64 header_bytes = s->file_bytes - MIN(info.weights_bytes, s->file_bytes);
+    s->weights_bytes = s->file_bytes + model_bytes(model) + 2 * header_bytes;
+    model_close(model);
+    return OK;
+}
+
+static enum status check_file(struct slot *s, struct err *err) {
+    void *map;
+    struct gguf gguf;
+    TRY(map_file(s, &map, err));
+    enum status status = gguf_parse(&gguf, map, s->file_bytes, err);
+    if (status == OK) {
+        status = plan_model(s, &gguf, err);
+        gguf_release(&gguf);
+    }
+    munmap(map, s->file_bytes);
+    return status;
+}
+
+static enum status open_template(struct slot *s, struct err *err) {
+    struct str source;
+    if (!gguf_get_str(&s->gguf, STR("tokenizer.chat_template"), &source) || source.n == 0)
+        return OK;
+    struct err why;
+    if (template_open(source, TEMPLATE_JINJA, &s->chat_template, &why) == OK)
+        return OK;
+    return err_set(err, ERR_UNSUPPORTED, "the chat template of %s is not understood: %s", s->name, why.text);
+}
+
+static enum status load_file(struct slot *s, struct err *err) {
+    s->chat_template = NULL;
+    TRY(map_file(s, &s->map, err));
+    enum status status = populate(s, s->map, err);
+    if (status == OK)
+        status = gguf_parse(&s->gguf, s->map, s->file_bytes, err);
+    if (status != OK)
+        goto unmap;
+    status = model_open(&s->gguf, s->config, &s->model, err);
+    if (status != OK)
+        goto release;
+    status = tokenizer_open(&s->gguf, &s->tokenizer, err);
+    if (status != OK)
+        goto close_model;
+    status = open_template(s, err);
+    if (status == OK)
+        return OK;
+    tokenizer_close(s->tokenizer);
+close_model:
+    model_close(s->model);
+release:
+    gguf_release(&s->gguf);
+unmap:
+    munmap(s->map, s->file_bytes);
+    return status;
+}
+
+static void run_check(struct job *job) {
+    struct slot *s = CONTAINER(job, struct slot, job);
+    s->job_err = (struct err){0};
+    s->job_err.status = check_file(s, &s->job_err);
+}
+
+static void run_load(struct job *job) {
+    struct slot *s = CONTAINER(job, struct slot, job);
+    s->job_err = (struct err){0};
+    s->job_err.status = load_file(s, &s->job_err);
+}
+
+void slot_check(struct slot *s, struct jobs *loader) {
+    s->state = SLOT_CHECKING;
+    s->job.run = run_check;
+    jobs_push(loader, &s->job);
+}
+
+void slot_load(struct slot *s, struct jobs *loader) {
+    check(s->state == SLOT_KNOWN);
+    s->state = SLOT_LOADING;
+    s->job.run = run_load;
+    jobs_push(loader, &s->job);
+}
+
+void slot_job_done(struct slot *s) {
+    bool ok = s->job_err.status == OK;
+    if (!ok) {
+        s->error = s->job_err;
+        log_error("model cannot be used", "model=%s error=\"%s\"", s->name, s->error.text);
+    }
+    switch (s->state) {
+    case SLOT_CHECKING: s->state = ok ? SLOT_KNOWN : SLOT_BROKEN; return;
+    case SLOT_LOADING: s->state = ok ? SLOT_LOADED : SLOT_KNOWN; return;
+    case SLOT_KNOWN:
+    case SLOT_BROKEN:
+    case SLOT_LOADED: check(false);
+    }
+}
+
+void slot_unload(struct slot *s) {
+    check(s->state == SLOT_LOADED && s->n_preparing == 0);
+    template_close(s->chat_template);
+    tokenizer_close(s->tokenizer);
+    model_close(s->model);
+    gguf_release(&s->gguf);
+    munmap(s->map, s->file_bytes);
+    s->chat_template = NULL;
+    s->state = SLOT_KNOWN;
+}
