@@ -1,0 +1,119 @@
+/* internal.h - what model.c, scratch.c, project.c, attention.c and forward.c share: the opened model and
+ * the scratch of a step. */
+#ifndef MINKA_MODEL_INTERNAL_H
+#define MINKA_MODEL_INTERNAL_H
+
+#include "base/arena.h"
+#include "model/hyper.h"
+#include "model/model.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+/* Rows of one sequence whose positions lie in one block of 16: what one attention item computes and one
+ * thread stores (a block of 16 keys in the cache is written by one thread only). */
+#define TILE_ROWS 16u
+/* Results (m, l, o) of chunks that wait to be folded, when chunks of one row are spread over threads. */
+#define PARTIAL_SLOTS 2048u
+
+struct model_layer {
+    u32 group; /* of the KV layout */
+    u32 in_group;
+    bool parallel;             /* the FFN reads the normed input of attention */
+    bool q8, q8_256;           /* formats in which q, k, v read their input (gate and up too, if parallel) */
+    bool ffn_q8, ffn_q8_256;   /* gate, up */
+};
+
+struct model {
+    struct arena arena;
+    struct model_config config;
+    struct model_info info;
+    struct hyper h;
+    struct weights w;
+    struct ropes ropes;
+    struct model_layer *layers; /* [n_layers] */
+    u32 q_width, kv_width, n_ff; /* most over all layers */
+    u32 group_max;               /* most query heads per KV head */
+};
+
+struct tile {
+    u32 span;
+    u32 row; /* index in the step's rows */
+    u32 n;   /* 1..TILE_ROWS */
+    u32 pos; /* of its first row */
+};
+
+/* One thread's own memory, and what one attention item needs. */
+struct thread_scratch {
+    void *matmul;
+    void *attend;
+    const f32 **q;  /* [TILE_ROWS * group_max] */
+    u32 *pos;       /* the same */
+    f32 *m, *l, *o; /* one chunk's results; o [..][head_dim] */
+    f32 *run_m, *run_l, *run_o;
+};
+
+/* Where everything lies in a scratch for so many rows; one function lays it out and sizes it. */
+struct scratch_plan {
+    u32 n_rows, n_logits, n_threads;
+    u64 bytes;
+    struct tile *tiles; /* [n_rows] at most */
+    u32 *pos;           /* [n_rows] */
+    u32 *wanted;        /* [n_logits] row of each wanted position */
+    f32 *angles[2];     /* [n_rows][n_rot] usual or long, windowed */
+    f32 *x;             /* [n_rows][n_embd] residual */
+    f32 *xn;            /* [n_rows][n_embd] normed */
+    f32 *q, *k, *v;     /* [n_rows][width] */
+    f32 *attn;          /* [n_rows][q_width] */
+    f32 *gate, *up;     /* [n_rows][n_ff] */
+    f32 *proj;          /* [n_rows][n_embd] */
+    void *acts[2];      /* inputs of n_embd values, Q8 and Q8_256 */
+    void *wide_acts;    /* inputs of q_width or n_ff values */
+    f32 *hidden;        /* [n_logits][n_embd] */
+    f32 *logits;        /* [MODEL_LOGITS_TILE][n_vocab] */
+    f32 *part_m, *part_l, *part_o; /* [PARTIAL_SLOTS], o [..][head_dim] */
+    f32 *fold_m, *fold_l, *fold_o; /* running results of the rows whose chunks are spread */
+    struct thread_scratch threads[TEAM_THREADS_MAX];
+};
+
+struct model_scratch {
+    u8 *mem;
+    u64 bytes;
+    struct scratch_plan plan;
+    u32 n_wanted; /* rows in plan.hidden, once the last layer is done */
+};
+
+/* Lays out at mem (64-byte aligned; NULL: only sizes). */
+void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads, u8 *mem);
+
+/* --- project.c: one region of matrix multiplications with the same input --- */
+struct project {
+    const struct kern *kern;
+    u32 n_mats; /* 1..3; gate|up: 2 with act */
+    const struct kern_mat *w[3];
+    const struct kern_acts *a[3]; /* the input in the format that w reads */
+    f32 *out[3];
+    size_t ldo[3];
+    const struct kern_mat *next; /* first matrix of the next region, for prefetching; NULL = none */
+    /* What follows on the columns that a chunk has made: */
+    const f32 *bias[3];
+    bool gated; /* w[0] is the gate of w[1] and has its shape: out[0] = act(out[0]) * out[1], chunk by chunk */
+    bool plain; /* w[0] is an up without gate: out[0] = gelu(out[0]) */
+    enum activation activation;
+    f32 scale, softcap; /* of out[0]; 1 and 0 = off */
+    struct thread_scratch *threads;
+};
+void project_run(struct project *p, struct team *team);
+
+/* --- attention.c --- */
+/* Attention of one layer over all tiles: plan->q (rope applied) -> plan->attn, both [n_rows][n_heads *
+ * head_dim]. K and V of all rows are in the cache. */
+struct attention {
+    const struct model *m;
+    struct scratch_plan *plan;
+    const struct model_span *spans;
+    u32 layer;
+    u32 n_tiles;
+};
+void attention_run(const struct attention *a, struct team *team);
+
+#endif
