@@ -1,0 +1,45 @@
+# The front door. Meson and Ninja do the work; every target installs what it needs first.
+BUILD ?= build
+
+.PHONY: all run test bench fuzz sim format install clean help
+
+all: $(BUILD)/minka ## build the release binary build/minka
+
+$(BUILD)/build.ninja:
+	@tools/deps.sh build
+	@meson setup $(BUILD) -Dtests=false >/dev/null || { cat $(BUILD)/meson-logs/meson-log.txt; exit 1; }
+
+.PHONY: $(BUILD)/minka
+$(BUILD)/minka: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet src/minka
+	@cp $(BUILD)/src/minka $(BUILD)/minka
+
+run: all ## fetch a small model, serve it, and show eight chats at once
+	@python3 tools/demo.py $(BUILD)/minka
+
+test: ## run all tests; ends with "N passed, N failed, N skipped"
+	@tools/deps.sh test
+	@python3 tools/test.py
+
+bench: all ## measure; PEERS="name=url ..." adds running servers to compare with
+	@python3 bench/bench.py $(BUILD)/minka $(foreach p,$(PEERS),--peer $(p))
+
+fuzz: ## fuzz one target: make fuzz T=gguf S=60
+	@tools/fuzz.sh "$(T)" "$(S)"
+
+sim: ## replay one seed of the scheduler simulation: make sim SEED=123
+	@tools/deps.sh test
+	@test -d build-test || meson setup build-test >/dev/null
+	@ninja -C build-test --quiet tests/sim/sim_sched && build-test/tests/sim/sim_sched $(SEED)
+
+format: ## clang-format all sources
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+install: all ## install to PREFIX (/usr/local) below DESTDIR
+	@install -D -m 0755 $(BUILD)/minka $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/minka
+
+clean: ## remove all build folders
+	rm -rf build build-test build-asan build-tsan
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
