@@ -272,8 +272,10 @@ static const struct kern_acts *input_for(struct step *st, const struct kern_mat 
 
 static void set_acts(struct step *st) {
     u32 d = st->m->h.n_embd;
-    kern_acts_at(&st->acts[0], KERN_ACT_Q8, st->n_rows, d, NULL, st->p->acts[0]);
-    kern_acts_at(&st->acts[1], KERN_ACT_Q8_256, st->n_rows, d, NULL, st->p->acts[1]);
+    if (st->m->embd_kinds[0])
+        kern_acts_at(&st->acts[0], KERN_ACT_Q8, st->n_rows, d, NULL, st->p->acts[0]);
+    if (st->m->embd_kinds[1])
+        kern_acts_at(&st->acts[1], KERN_ACT_Q8_256, st->n_rows, d, NULL, st->p->acts[1]);
 }
 
 static struct project project_new(struct step *st, const struct kern_mat *next) {

@@ -33,6 +33,8 @@ struct model {
     struct model_layer *layers; /* [n_layers] */
     u32 q_width, kv_width, n_ff; /* most over all layers */
     u32 group_max;               /* most query heads per KV head */
+    bool embd_kinds[2];          /* whether inputs of n_embd values are read as Q8, as Q8_256 */
+    u32 wide_K[2];               /* widest input of o and down that is read as Q8, as Q8_256; 0 = none */
 };
 
 struct tile {

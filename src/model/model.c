@@ -77,8 +77,16 @@ static void need_format(const struct model *m, const struct kern_mat *w, bool *q
     *q8_256 |= kind == KERN_ACT_Q8_256;
 }
 
+static void need_wide(struct model *m, const struct kern_mat *w) {
+    bool q8 = false, q8_256 = false;
+    need_format(m, w, &q8, &q8_256);
+    if (q8 || q8_256)
+        m->wide_K[q8_256] = MAX(m->wide_K[q8_256], w->K);
+}
+
 /* Which layers feed attention and FFN from the same normed input, and in which formats inputs are read. */
 static void plan_inputs(struct model *m) {
+    need_format(m, &m->w.output, &m->embd_kinds[0], &m->embd_kinds[1]);
     for (u32 i = 0; i < m->h.n_layers; i++) {
         struct model_layer *l = &m->layers[i];
         const struct weights_layer *w = &m->w.layers[i];
@@ -92,6 +100,10 @@ static void plan_inputs(struct model *m) {
             l->q8 |= l->ffn_q8;
             l->q8_256 |= l->ffn_q8_256;
         }
+        m->embd_kinds[0] |= l->q8 || l->ffn_q8;
+        m->embd_kinds[1] |= l->q8_256 || l->ffn_q8_256;
+        need_wide(m, &w->o);
+        need_wide(m, &w->down);
         const struct hyper_layer *s = &m->h.layers[i];
         m->q_width = MAX(m->q_width, s->n_heads * m->h.head_dim);
         m->kv_width = MAX(m->kv_width, s->n_kv_heads * m->h.head_dim);

@@ -26,10 +26,11 @@ static void plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem
     t->run_o = take(mem, at, o);
 }
 
+static const enum kern_act integer_kinds[2] = {KERN_ACT_Q8, KERN_ACT_Q8_256};
+
 void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads, u8 *mem) {
     u64 at = 0, rows = n_rows, f = sizeof(f32);
     u32 acts_rows = MAX(n_rows, MODEL_LOGITS_TILE);
-    u32 wide = MAX(m->q_width, m->n_ff);
     memset(p, 0, sizeof *p);
     p->n_rows = n_rows;
     p->n_logits = n_logits;
@@ -48,9 +49,13 @@ void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32
     p->gate = take(mem, &at, rows * m->n_ff * f);
     p->up = take(mem, &at, rows * m->n_ff * f);
     p->proj = take(mem, &at, rows * m->h.n_embd * f);
-    p->acts[0] = take(mem, &at, kern_acts_bytes(KERN_ACT_Q8, acts_rows, m->h.n_embd));
-    p->acts[1] = take(mem, &at, kern_acts_bytes(KERN_ACT_Q8_256, acts_rows, m->h.n_embd));
-    p->wide_acts = take(mem, &at, MAX(kern_acts_bytes(KERN_ACT_Q8, n_rows, wide), kern_acts_bytes(KERN_ACT_Q8_256, n_rows, wide)));
+    u64 wide_bytes = 0;
+    for (u32 i = 0; i < 2; i++) {
+        p->acts[i] = take(mem, &at, m->embd_kinds[i] ? kern_acts_bytes(integer_kinds[i], acts_rows, m->h.n_embd) : 0);
+        if (m->wide_K[i])
+            wide_bytes = MAX(wide_bytes, kern_acts_bytes(integer_kinds[i], n_rows, m->wide_K[i]));
+    }
+    p->wide_acts = take(mem, &at, wide_bytes);
     p->hidden = take(mem, &at, (u64)n_logits * m->h.n_embd * f);
     p->logits = take(mem, &at, (u64)MIN(n_logits, MODEL_LOGITS_TILE) * m->h.n_vocab * f);
     p->part_m = take(mem, &at, PARTIAL_SLOTS * f);
