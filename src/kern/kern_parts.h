@@ -20,6 +20,8 @@
 #define KERN_GELU_C3 0.0713548162726f
 /* Largest half. */
 #define KERN_F16_MAX 65504.0f
+/* How far ahead of its use a line is prefetched: less leaves waits, more falls out of a 48 KB first-level cache. */
+#define KERN_PREFETCH_BYTES (16u << 10)
 /* Values of a row of logits that are summed in f32 before f64 takes over. */
 #define KERN_VOCAB_BLOCK 4096u
 

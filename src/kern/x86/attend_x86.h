@@ -1,0 +1,94 @@
+/* attend_x86.h - how a call of attention is cut into tiles; shared by the vector tiers. */
+#ifndef MINKA_KERN_ATTEND_X86_H
+#define MINKA_KERN_ATTEND_X86_H
+
+#include "kern/kern_parts.h"
+
+#define KV_PAGE 64u
+#define CHUNK_PAGES (KERN_CHUNK / KV_PAGE)
+
+/* The pages of a chunk, each with the page that is prefetched while it is read (itself if there is none). */
+struct attend_pages {
+    const void *const *v;
+    const void *k_ahead[CHUNK_PAGES];
+    const void *v_ahead[CHUNK_PAGES];
+};
+
+/* Up to KERN_ATTEND_TILE queries in a row. */
+struct attend_tile {
+    const struct kern_attend *a;
+    struct attend_pages pages;
+    u32 first, n;                                      /* queries */
+    u32 from[KERN_ATTEND_TILE], to[KERN_ATTEND_TILE];  /* keys that each of them sees */
+    u32 left;                                          /* tiles behind this one */
+    f32 *q;                                            /* [n][KERN_CHUNK] their rows, side by side */
+    f32 *s;                                            /* [n][KERN_CHUNK] scores, then weights */
+};
+
+static inline bool attend_tile_sees(const struct attend_tile *t, u32 from, u32 to) {
+    for (u32 c = 0; c < t->n; c++)
+        if (t->from[c] < to && from < t->to[c])
+            return true;
+    return false;
+}
+
+/* Bits of the 16 keys at j that lie in from..to-1; j <= to. */
+static inline u16 attend_block_mask(u32 from, u32 to, u32 j) {
+    u32 below_to = to - j >= 16 ? 0xffffu : (1u << (to - j)) - 1;
+    u32 below_from = from > j ? (1u << (from - j)) - 1 : 0;
+    return (u16)(below_to & ~below_from);
+}
+
+static inline void attend_tile_init(struct attend_tile *t, const struct kern_attend *a, void *scratch) {
+    *t = (struct attend_tile){.a = a, .pages.v = a->v, .q = scratch, .left = DIV_CEIL(a->n_queries, KERN_ATTEND_TILE)};
+    t->s = t->q + KERN_ATTEND_TILE * KERN_CHUNK;
+}
+
+/* Later tiles of a call find the chunk in the cache: only the first one prefetches. */
+static inline void attend_ahead(struct attend_tile *t, bool first) {
+    const struct kern_attend *a = t->a;
+    const void *order[3 * CHUNK_PAGES];
+    u32 n = 0, seen[CHUNK_PAGES], n_seen = 0;
+    for (u32 i = 0; i < CHUNK_PAGES; i++) {
+        t->pages.k_ahead[i] = a->k[i];
+        t->pages.v_ahead[i] = a->v[i];
+        if (attend_tile_sees(t, i * KV_PAGE, (i + 1) * KV_PAGE))
+            seen[n_seen++] = i;
+    }
+    if (!first)
+        return;
+    for (u32 i = 0; i < n_seen; i++)
+        order[n++] = a->k[seen[i]];
+    for (u32 i = 0; i < n_seen; i++)
+        order[n++] = a->v[seen[i]];
+    for (u32 i = 0; a->next && i < CHUNK_PAGES; i++)
+        if (a->next[i])
+            order[n++] = a->next[i];
+    size_t page_bytes = KV_PAGE * kern_cache_bytes(a->cache) * a->head_dim;
+    u32 distance = (u32)DIV_CEIL((size_t)KERN_PREFETCH_BYTES, page_bytes);
+    for (u32 i = 0; i < n_seen; i++) {
+        if (i + distance < n)
+            t->pages.k_ahead[seen[i]] = order[i + distance];
+        if (n_seen + i + distance < n)
+            t->pages.v_ahead[seen[i]] = order[n_seen + i + distance];
+    }
+}
+
+/* Fills in the next tile; false if there is none left. Sizes are even: eight queries are 4 + 4, not 6 + 2. */
+static inline bool attend_tile_next(struct attend_tile *t) {
+    const struct kern_attend *a = t->a;
+    bool is_first = t->n == 0;
+    t->first += t->n;
+    if (t->left == 0)
+        return false;
+    t->n = DIV_CEIL(a->n_queries - t->first, t->left);
+    t->left--;
+    for (u32 c = 0; c < t->n; c++) {
+        kern_visible(a, t->first + c, &t->from[c], &t->to[c]);
+        memcpy(t->q + c * KERN_CHUNK, a->q[t->first + c], sizeof(f32) * a->head_dim);
+    }
+    attend_ahead(t, is_first);
+    return true;
+}
+
+#endif
