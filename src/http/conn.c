@@ -164,7 +164,9 @@ static void conn_close(struct conn *k) {
         k->prev->next = k->next;
     else
         d->conns = k->next;
-    d->n_conns--;
+    /* At its limit the library stops listening, and looks again only when it is run. */
+    if (d->n_conns-- == d->limit.connections_max)
+        httpd_wake(d);
     if (k->linger_fd >= 0)
         linger_start(d, k->linger_fd);
     if (k->watch.data)

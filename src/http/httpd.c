@@ -13,6 +13,8 @@
 
 /* Rounds of one pump: libmicrohttpd asks to run again while it has buffered input; others get their turn. */
 #define PUMP_ROUNDS 64
+/* Held per connection: the header block with its index, and cookies a second time. */
+#define CONNECTION_MEMORY_BYTES (LIMIT_HEADER_BYTES * 3 / 2)
 
 static void on_timer(uv_timer_t *t) { httpd_wake(t->data); }
 
@@ -89,7 +91,7 @@ static struct MHD_Daemon *daemon_start(struct httpd *d, int fd) {
                             MHD_OPTION_NOTIFY_COMPLETED, request_completed, d,
                             MHD_OPTION_URI_LOG_CALLBACK, request_uri, d,
                             MHD_OPTION_UNESCAPE_CALLBACK, keep_raw, NULL,
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HEADER_BYTES,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
                             MHD_OPTION_CONNECTION_LIMIT, (unsigned)d->limit.connections_max,
                             MHD_OPTION_STRICT_FOR_CLIENT, 1,
                             MHD_OPTION_END);

@@ -12,6 +12,15 @@
 
 /* --- framing --- */
 
+/* RFC 9110 section 5.6.2. */
+static bool token_ok(const char *name) {
+    static const char marks[] = "!#$%&'*+-.^_`|~";
+    for (const char *c = name; *c; c++)
+        if (!((*c >= '0' && *c <= '9') || ((*c | 0x20) >= 'a' && (*c | 0x20) <= 'z') || strchr(marks, *c)))
+            return false;
+    return *name != 0;
+}
+
 struct framing {
     u32 n_length, n_encoding;
     bool bad;
@@ -21,6 +30,8 @@ struct framing {
 static enum MHD_Result framing_look(void *cls, enum MHD_ValueKind kind, const char *name, const char *value) {
     (void)kind;
     struct framing *f = cls;
+    /* Also "Content-Length : 5", which the library takes for another header. */
+    f->bad |= !token_ok(name);
     if (!strcasecmp(name, "Content-Length")) {
         f->n_length++;
         f->bad |= !value || !str_to_u64(str_of(value), &f->length) || value[0] < '0' || value[0] > '9';
@@ -301,15 +312,6 @@ struct str http_header(const struct http_request *r, const char *name) {
     return str_of(MHD_lookup_connection_value(r->conn->mhd, MHD_HEADER_KIND, name));
 }
 
-/* RFC 9110 section 5.6.2. */
-static bool token_ok(const char *name) {
-    static const char marks[] = "!#$%&'*+-.^_`|~";
-    for (const char *c = name; *c; c++)
-        if (!((*c >= '0' && *c <= '9') || ((*c | 0x20) >= 'a' && (*c | 0x20) <= 'z') || strchr(marks, *c)))
-            return false;
-    return *name != 0;
-}
-
 void http_add_header(struct http_request *r, const char *name, struct str value) {
     check(!r->answered);
     bool ok = token_ok(name) && value.n > 0;
@@ -362,6 +364,12 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *to, size_t max) {
 }
 
 void http_stream_begin(struct http_request *r, u32 status, const char *content_type) {
+    if (str_is(r->method, "HEAD")) {
+        /* The library would send a last chunk behind the headers. */
+        r->streaming = r->ended = true;
+        http_reply(r, status, content_type, STR_NONE);
+        return;
+    }
     /* Chunked streams are read straight into the connection's memory; the block is for HTTP/1.0. */
     size_t block_bytes = 2048;
     r->streaming = true;

@@ -24,6 +24,18 @@ struct job {
     void (*tick)(struct job *j);
 };
 
+/* Our own allocations, counted by the linker's --wrap. */
+static u64 n_allocations;
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+void *__wrap_malloc(size_t size) { return n_allocations++, __real_malloc(size); }
+void *__wrap_calloc(size_t n, size_t size) { return n_allocations++, __real_calloc(n, size); }
+void *__wrap_realloc(void *p, size_t size) { return n_allocations++, __real_realloc(p, size); }
+
 static uv_loop_t *loop;
 static struct httpd *server;
 static struct job *jobs;
@@ -153,7 +165,8 @@ static void reply_stats(struct http_request *r) {
     struct rusage use;
     getrusage(RUSAGE_SELF, &use);
     struct buf b = {0};
-    buf_printf(&b, "{\"open\":%u,\"cpu_us\":%llu}", n_jobs - 1,
+    buf_printf(&b, "{\"open\":%u,\"allocations\":%llu,\"cpu_us\":%llu}", n_jobs - 1,
+               (unsigned long long)n_allocations,
                (unsigned long long)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) * 1000000 +
                    (unsigned long long)(use.ru_utime.tv_usec + use.ru_stime.tv_usec));
     http_reply(r, 200, "application/json", buf_str(&b));
@@ -235,18 +248,17 @@ static int listen_unix(const char *path) {
     snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) || listen(fd, 128))
         die("cannot listen on %s", path);
-    event("port 0");
     return fd;
 }
 
-static int listen_tcp(void) {
+static int listen_tcp(u32 *port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof a;
     if (fd < 0 || bind(fd, (struct sockaddr *)&a, n) || listen(fd, 1024) ||
         getsockname(fd, (struct sockaddr *)&a, &n))
         die("cannot listen");
-    event("port %u", ntohs(a.sin_port));
+    *port = ntohs(a.sin_port);
     return fd;
 }
 
@@ -299,13 +311,15 @@ int main(int argc, char **argv) {
     uv_loop_init(loop);
     struct httpd_handler h = {.on_body = on_body, .on_gone = on_gone};
     struct err err;
-    if (httpd_start_with(loop, path ? listen_unix(path) : listen_tcp(), &h, &o, &server, &err) != OK)
+    u32 port = 0;
+    if (httpd_start_with(loop, path ? listen_unix(path) : listen_tcp(&port), &h, &o, &server, &err) != OK)
         die("%s", err.text);
     for (int i = 0; i < 2; i++) {
         uv_signal_init(loop, &signals[i]);
         signals[i].data = signals;
         uv_signal_start(&signals[i], on_signal, i ? SIGUSR1 : SIGTERM);
     }
+    event("port %u", port);
     uv_run(loop, UV_RUN_DEFAULT);
     return uv_loop_close(loop) == 0 ? 0 : 1;
 }
