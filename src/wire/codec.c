@@ -113,7 +113,8 @@ static void io_message(struct io *io, struct gen_message *m) {
     struct gen_tool_call *calls = io_array(io, m->tool_calls, &m->n_tool_calls, sizeof *calls, 12);
     for (u32 i = 0; i < m->n_tool_calls; i++)
         io_tool_call(io, &calls[i]);
-    m->tool_calls = calls;
+    if (!io->out) /* written messages may lie in constant memory */
+        m->tool_calls = calls;
 }
 
 static void io_sampling(struct io *io, struct gen_sampling *s) {
@@ -201,7 +202,8 @@ static void io_logprobs(struct io *io, struct gen_event *e) {
         struct gen_logprob *top = io_array(io, items[i].top, &items[i].n_top, sizeof *top, 12);
         for (u32 k = 0; k < items[i].n_top; k++)
             io_logprob(io, &top[k]);
-        items[i].top = top;
+        if (!io->out)
+            items[i].top = top;
     }
     e->logprobs = items;
 }
