@@ -87,7 +87,6 @@ static void check_node(const struct kv_node *n) {
     for (u32 g = 0; g < n->space->layout.n_groups; g++)
         for (u32 i = 0; i < n_pages; i++) {
             struct kv_page *p = n->pages[g][i];
-            check(p || n->space->layout.groups[g].window);
             if (!p)
                 continue;
             check(p->extent->space == n->space && p->extent->group == g);
@@ -96,34 +95,38 @@ static void check_node(const struct kv_node *n) {
 }
 
 /* Adds up what the extents of one list hold; frees have no reference and are in the stack once. */
-static void check_extents(const struct kv_extent *list, bool full, u64 *pinned, u64 *cached, u64 *mapped) {
+struct sums {
+    u64 pinned, cached, mapped, pinned_extents;
+};
+
+static void check_extents(const struct kv_extent *list, bool full, struct sums *sums) {
     for (const struct kv_extent *e = list; e; e = e->next) {
         const struct kv_group_pool *gp = &e->space->groups[e->group];
         check(full == (e->n_free == 0));
         check(e->n_free < e->n_pages);
-        u32 n_free = 0;
+        u32 n_free = 0, n_pinned = 0;
         for (u32 i = 0; i < e->n_pages; i++) {
             const struct kv_page *p = &e->pages[i];
             check(p->seq_refs == p->found_seq_refs);
             check(p->node_refs == p->found_node_refs);
-            if (p->seq_refs)
-                *pinned += gp->page_bytes;
-            else if (p->node_refs)
-                *cached += gp->page_bytes;
-            else
-                n_free++;
+            n_pinned += p->seq_refs > 0;
+            n_free += p->seq_refs == 0 && p->node_refs == 0;
         }
         check(n_free == e->n_free);
+        check(n_pinned == e->n_pinned);
+        sums->pinned += n_pinned * gp->page_bytes;
+        sums->cached += (e->n_pages - n_pinned - n_free) * gp->page_bytes;
+        sums->mapped += gp->extent_bytes;
+        sums->pinned_extents += n_pinned ? gp->extent_bytes : 0;
         for (u32 i = 0; i < e->n_free; i++) {
             const struct kv_page *p = &e->pages[e->free[i]];
             check(p->seq_refs == 0 && p->node_refs == 0);
         }
-        *mapped += gp->extent_bytes;
     }
 }
 
 static void check_space(const struct kv_space *s) {
-    u64 pinned = 0, cached = 0, mapped = 0;
+    struct sums sums = {0};
     u32 n_pins = 0, n_seqs = 0, n_nodes = 0;
     for (u32 g = 0; g < s->layout.n_groups; g++) {
         clear_found(s->groups[g].partial);
@@ -144,12 +147,13 @@ static void check_space(const struct kv_space *s) {
     check(n_pins + s->root->n_pins == n_seqs);
     check(n_nodes == s->n_nodes);
     for (u32 g = 0; g < s->layout.n_groups; g++) {
-        check_extents(s->groups[g].partial, false, &pinned, &cached, &mapped);
-        check_extents(s->groups[g].full, true, &pinned, &cached, &mapped);
+        check_extents(s->groups[g].partial, false, &sums);
+        check_extents(s->groups[g].full, true, &sums);
     }
-    check(pinned == s->pinned_bytes);
-    check(cached == s->cached_bytes);
-    check(mapped == s->mapped_bytes);
+    check(sums.pinned == s->pinned_bytes);
+    check(sums.cached == s->cached_bytes);
+    check(sums.mapped == s->mapped_bytes);
+    check(sums.pinned_extents == s->pinned_extent_bytes);
 }
 
 void kv_check(const struct kv_pool *p) {

@@ -22,6 +22,7 @@ struct kv_extent {
     u32 group;
     void *data;
     u32 n_pages, n_free;
+    u32 n_pinned;          /* pages with seq_refs */
     u32 *free;             /* [n_free] stack of page indices */
     struct kv_page *pages; /* [n_pages] */
     struct kv_extent *prev, *next; /* group's list: those with free pages come first */
@@ -47,7 +48,7 @@ struct kv_node {
     u32 start;
     u32 n_tokens, tokens_cap;
     u32 *tokens; /* [n_tokens]; n_tokens is 0 only in the root */
-    struct kv_page **pages[KV_GROUPS_MAX]; /* [pages_cap] from page start/64 on; NULL = not held (window) */
+    struct kv_page **pages[KV_GROUPS_MAX]; /* [pages_cap] from page start/64 on; NULL = not held */
     u32 pages_cap;
     u32 n_pins; /* sequences whose node this is */
     u32 order;  /* kv_check: place in the list */
@@ -65,12 +66,14 @@ struct kv_space {
     struct kv_seq *seqs;
     u32 n_nodes; /* without the root */
     u64 pinned_bytes, cached_bytes, mapped_bytes;
+    u64 pinned_extent_bytes; /* extents with n_pinned > 0 */
     struct kv_space *prev, *next;
 };
 
 struct kv_pool {
     struct kv_memory memory;
     u64 limit_bytes, mapped_bytes;
+    bool refused; /* the system, not the limit, said no to the last map */
     struct kv_space *spaces;
     struct kv_node *oldest, *newest;
 };

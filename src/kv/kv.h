@@ -88,6 +88,11 @@ void kv_pool_free(struct kv_pool *p); /* all spaces must be freed before */
 void kv_pool_limit(struct kv_pool *p, u64 bytes);
 u64 kv_pool_mapped_bytes(const struct kv_pool *p); /* extents, what the ledger counts */
 u64 kv_pool_limit_bytes(const struct kv_pool *p);
+/* Extents with pinned pages: what stays mapped when kv_evict has freed all it can. */
+u64 kv_pool_pinned_extent_bytes(const struct kv_pool *p);
+u64 kv_space_pinned_extent_bytes(const struct kv_space *s);
+/* The last page that could not be had: the system had no memory (else the limit was reached). */
+bool kv_pool_refused(const struct kv_pool *p);
 
 /* identity: hash of model digest, KV type, rope variant, numerics version, kernel tier unless proven
  * equal, page layout and tenant; two spaces never share pages. */
@@ -103,11 +108,14 @@ const struct kv_layout *kv_space_layout(const struct kv_space *s);
 u32 kv_seq_open(struct kv_seq *seq, struct kv_space *s, const u32 *tokens, u32 n, u64 now);
 /* How many tokens kv_seq_open would cover at best, without opening. */
 u32 kv_space_match(struct kv_space *s, const u32 *tokens, u32 n);
+/* Bytes that opening tokens[n] and reserving n_reserve positions would pin anew: new pages and cached ones. */
+u64 kv_space_need_bytes(struct kv_space *s, const u32 *tokens, u32 n, u32 n_reserve);
 /* Pages for positions up to n_tokens - 1 in all groups. All or nothing; false = the pool has no room:
  * evict, park, or wait. */
 bool kv_seq_reserve(struct kv_seq *seq, u32 n_tokens) MUST_USE;
 /* How many bytes of new pages kv_seq_reserve would need (extents may already hold them). */
 u64 kv_seq_need_bytes(const struct kv_seq *seq, u32 n_tokens);
+u64 kv_seq_held_bytes(const struct kv_seq *seq);
 /* Makes the sequence's full pages of tokens[0..n_tokens-1] findable while it goes on (a prompt shared by
  * later arrivals). n_tokens <= seq->n_tokens. Cheap when nothing is new. */
 void kv_seq_publish(struct kv_seq *seq, const u32 *tokens, u32 n_tokens, u64 now);

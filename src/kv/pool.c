@@ -65,6 +65,16 @@ void kv_pool_free(struct kv_pool *p) {
 void kv_pool_limit(struct kv_pool *p, u64 bytes) { p->limit_bytes = bytes; }
 u64 kv_pool_mapped_bytes(const struct kv_pool *p) { return p->mapped_bytes; }
 u64 kv_pool_limit_bytes(const struct kv_pool *p) { return p->limit_bytes; }
+bool kv_pool_refused(const struct kv_pool *p) { return p->refused; }
+
+u64 kv_pool_pinned_extent_bytes(const struct kv_pool *p) {
+    u64 sum = 0;
+    for (const struct kv_space *s = p->spaces; s; s = s->next)
+        sum += s->pinned_extent_bytes;
+    return sum;
+}
+
+u64 kv_space_pinned_extent_bytes(const struct kv_space *s) { return s->pinned_extent_bytes; }
 
 static void group_init(struct kv_group_pool *gp, const struct kv_group *g) {
     check(g->n_layers > 0 && g->n_kv_heads > 0);
@@ -130,9 +140,11 @@ static void extent_unlink(struct kv_extent *e, struct kv_extent **list) {
 static struct kv_extent *extent_map(struct kv_space *s, u32 group) {
     struct kv_group_pool *gp = &s->groups[group];
     struct kv_pool *pool = s->pool;
+    pool->refused = false;
     if (pool->mapped_bytes + gp->extent_bytes > pool->limit_bytes)
         return NULL;
     void *data = pool->memory.map(pool->memory.ctx, gp->extent_bytes);
+    pool->refused = !data;
     if (!data)
         return NULL;
     struct kv_extent *e = xcalloc(1, sizeof *e);
@@ -203,6 +215,8 @@ void page_ref_seq(struct kv_page *p) {
     struct kv_space *s = p->extent->space;
     if (p->seq_refs++ > 0)
         return;
+    if (p->extent->n_pinned++ == 0)
+        s->pinned_extent_bytes += extent_group(p->extent)->extent_bytes;
     s->pinned_bytes += page_bytes(p);
     if (p->node_refs > 0)
         s->cached_bytes -= page_bytes(p);
@@ -213,6 +227,8 @@ void page_unref_seq(struct kv_page *p) {
     check(p->seq_refs > 0);
     if (--p->seq_refs > 0)
         return;
+    if (--p->extent->n_pinned == 0)
+        s->pinned_extent_bytes -= extent_group(p->extent)->extent_bytes;
     s->pinned_bytes -= page_bytes(p);
     if (p->node_refs > 0)
         s->cached_bytes += page_bytes(p);

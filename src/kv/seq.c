@@ -62,6 +62,13 @@ u64 kv_seq_need_bytes(const struct kv_seq *seq, u32 n_tokens) {
     return sum;
 }
 
+u64 kv_seq_held_bytes(const struct kv_seq *seq) {
+    u64 sum = 0;
+    for (u32 g = 0; seq->space && g < seq->space->layout.n_groups; g++)
+        sum += (seq->tables[g].n_pages - seq->tables[g].n_released) * seq->space->groups[g].page_bytes;
+    return sum;
+}
+
 /* ---------------------------------------------------------------- open */
 
 /* Pages for the copies of the page that the match ends in; all groups or none. */
@@ -141,6 +148,23 @@ u32 kv_seq_open(struct kv_seq *seq, struct kv_space *s, const u32 *tokens, u32 n
 u32 kv_space_match(struct kv_space *s, const u32 *tokens, u32 n) {
     struct kv_node *node;
     return tree_match(s, tokens, n - 1, &node);
+}
+
+u64 kv_space_need_bytes(struct kv_space *s, const u32 *tokens, u32 n, u32 n_reserve) {
+    struct kv_node *end;
+    u32 matched = tree_match(s, tokens, n - 1, &end);
+    u64 sum = kv_plan_bytes(&s->layout, n_reserve);
+    for (u32 g = 0; g < s->layout.n_groups; g++) {
+        const struct kv_node *node = end;
+        u32 first = window_start(&s->layout.groups[g], matched) / KV_PAGE_TOKENS;
+        for (u32 i = matched / KV_PAGE_TOKENS; i-- > first;) {
+            while (node->start >= (i + 1) * KV_PAGE_TOKENS)
+                node = node->parent;
+            if (node->pages[g][i - node_first_page(node)]->seq_refs)
+                sum -= MIN(sum, s->groups[g].page_bytes);
+        }
+    }
+    return sum;
 }
 
 /* ---------------------------------------------------------------- going on */

@@ -182,11 +182,11 @@ static u32 common_prefix(const u32 *a, const u32 *b, u32 n) {
     return i;
 }
 
-/* n_matched if the pages that the group's window needs are present. If page i is missing, the next candidate:
+/* n_matched if the pages that the group needs for it are present. If page i is missing, the next candidate:
  * where the node that lacks it begins (the parent has a page i of its own), or where the page begins. */
 static u32 match_group(const struct kv_node *node, u32 group, u32 n_matched) {
     const struct kv_group *g = &node->space->layout.groups[group];
-    if (n_matched == 0 || g->window == 0)
+    if (n_matched == 0)
         return n_matched;
     u32 first = window_start(g, n_matched) / KV_PAGE_TOKENS;
     for (u32 i = DIV_CEIL(n_matched, KV_PAGE_TOKENS); i-- > first;) {
@@ -263,7 +263,6 @@ static void node_extend(struct kv_node *n, const struct kv_seq *seq, const u32 *
     for (u32 g = 0; g < n->space->layout.n_groups; g++) {
         for (u32 i = from; i < node_page_end(n); i++) {
             struct kv_page *p = seq->tables[g].held[i];
-            check(p || n->space->layout.groups[g].window);
             if (p)
                 page_ref_node(p);
             n->pages[g][i - node_first_page(n)] = p;
@@ -331,19 +330,17 @@ static u64 evict_leaves(struct kv_pool *p, u64 bytes, const struct kv_space *onl
     return freed;
 }
 
-/* Pages that only the tree holds in nodes that can't go: window pages behind their sequence's window. */
-static u64 evict_window_pages(struct kv_pool *p, u64 bytes) {
+/* Pages that only the tree holds in nodes that can't go: window pages behind their sequence's window, and
+ * pages of which the sequence has a copy that goes on. */
+static u64 evict_unpinned_pages(struct kv_pool *p, u64 bytes) {
     u64 freed = 0;
     for (struct kv_node *n = p->oldest; n && freed < bytes; n = n->next)
-        for (u32 g = 0; g < n->space->layout.n_groups; g++) {
-            if (n->space->layout.groups[g].window == 0)
-                continue;
+        for (u32 g = 0; g < n->space->layout.n_groups; g++)
             for (u32 i = node_first_page(n); i < node_page_end(n) && freed < bytes; i++) {
                 struct kv_page *page = n->pages[g][i - node_first_page(n)];
                 if (page && page->seq_refs == 0 && node_drop_page(n, g, i))
                     freed += n->space->groups[g].page_bytes;
             }
-        }
     return freed;
 }
 
@@ -352,7 +349,7 @@ u64 kv_evict(struct kv_pool *p, u64 bytes, const struct kv_space *spare) {
     if (freed < bytes && spare)
         freed += evict_leaves(p, bytes - freed, NULL, NULL);
     if (freed < bytes)
-        freed += evict_window_pages(p, bytes - freed);
+        freed += evict_unpinned_pages(p, bytes - freed);
     return freed;
 }
 

@@ -51,7 +51,15 @@ static u32 longest_kept(const struct work *w, const u32 *tokens, u32 n) {
 static void op_open(struct work *w, u32 i) {
     u32 n = 1 + random_below(&w->random, N_MAX);
     tokens_random(w, w->tokens[i]);
+    struct kv_stats before, after;
+    kv_pool_stats(w->f.pool, &before);
+    u64 need = kv_space_need_bytes(w->f.space, w->tokens[i], n, n);
     u32 covered = kv_seq_open(&w->seqs[i], w->f.space, w->tokens[i], n, w->now);
+    if (w->exact) {
+        assert_true(kv_seq_reserve(&w->seqs[i], n));
+        kv_pool_stats(w->f.pool, &after);
+        assert_true(after.pinned_bytes == before.pinned_bytes + need);
+    }
     assert_true(covered < n);
     if (w->exact && w->n_kept < N_KEPT)
         assert_int_equal(covered, longest_kept(w, w->tokens[i], n - 1));
@@ -60,7 +68,9 @@ static void op_open(struct work *w, u32 i) {
 static void op_advance(struct work *w, u32 i) {
     struct kv_seq *q = &w->seqs[i];
     u32 n = MIN(N_MAX, q->n_tokens + 1 + random_below(&w->random, 100));
+    u64 need = kv_seq_need_bytes(q, n), held = kv_seq_held_bytes(q);
     bool ok = kv_seq_reserve(q, n);
+    assert_true(kv_seq_held_bytes(q) == held + (ok ? need : 0));
     if (!ok && random_percent(&w->random, 50) && kv_evict(w->f.pool, kv_seq_need_bytes(q, n), NULL))
         ok = kv_seq_reserve(q, n);
     assert_true(ok || !w->exact);
@@ -98,6 +108,10 @@ static void op(struct work *w) {
         op_close(w, i);
     } else if (!w->exact) {
         kv_evict(w->f.pool, (u64)random_below(&w->random, 8) * MIB, NULL);
+        if (random_percent(&w->random, 10)) {
+            kv_evict(w->f.pool, UINT64_MAX, NULL);
+            assert_true(kv_pool_mapped_bytes(w->f.pool) == kv_pool_pinned_extent_bytes(w->f.pool));
+        }
     }
 }
 

@@ -98,7 +98,9 @@ static void test_evict_order(void **state) {
     assert_int_equal(kv_seq_open(&q, f.space, tokens[2], 190, 30), 189);
     kv_evict(f.pool, 1000 * MIB, NULL);
     kv_check(f.pool);
-    assert_int_equal(kv_space_match(f.space, tokens[2], 256), 189);
+    /* Of the page that it goes on in the sequence has its own copy; the tree's is free to go. */
+    assert_int_equal(kv_space_match(f.space, tokens[2], 256), 128);
+    assert_true(kv_pool_mapped_bytes(f.pool) == kv_pool_pinned_extent_bytes(f.pool));
     assert_int_equal(kv_space_match(f.space, tokens[0], 256), 0);
     assert_int_equal(kv_space_match(other, tokens[0], 256), 0);
     assert_true(kv_evict(f.pool, 1, NULL) == 0);
