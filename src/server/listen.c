@@ -111,7 +111,8 @@ static bool inherited(struct listener *out) {
     const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
     struct sockaddr_storage a;
     socklen_t n = sizeof a;
-    if (!pid || !fds || atol(pid) != (long)getpid() || atoi(fds) < 1)
+    u64 for_pid, n_fds;
+    if (!str_to_u64(str_of(pid), &for_pid) || !str_to_u64(str_of(fds), &n_fds) || for_pid != (u64)getpid() || n_fds < 1)
         return false;
     if (getsockname(SYSTEMD_FIRST_FD, (struct sockaddr *)&a, &n))
         return false;

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""The official clients (PyPI `ollama` and `openai`, pinned by hash) against the real server and the real model."""
+import json, os, pathlib, subprocess, sys
+
+from harness import ROOT, Server, Skip, main, real_model
+
+REQUIREMENTS = ROOT / "tests" / "e2e" / "requirements.txt"
+
+
+def client_python():
+    """A Python environment with the clients, kept in the user's cache under a name made of the pinned list."""
+    import hashlib
+    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "minka"
+    folder = base / ("clients-" + hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:12])
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, capture_output=True)
+        got = subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary", ":all:", "-r",
+                              str(REQUIREMENTS)], capture_output=True, text=True)
+        if got.returncode:
+            raise Skip("the clients cannot be installed from PyPI: " + got.stderr.strip().splitlines()[-1])
+        (folder / "complete").touch()
+    return python
+
+
+def run_client(script):
+    """Runs a script in the clients' Python against a fresh server; its last line of output is JSON."""
+    with Server({"smollm2:135m": real_model()}) as s:
+        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1")
+        got = subprocess.run([str(client_python()), "-c", script], env=env, capture_output=True, text=True, timeout=120)
+        assert got.returncode == 0, got.stderr[-3000:]
+        return json.loads(got.stdout.splitlines()[-1])
+
+
+def test_ollama_client():
+    out = run_client(r'''
+import json, os, ollama
+c = ollama.Client(host=os.environ["MINKA_URL"])
+options = {"seed": 3, "num_predict": 24, "temperature": 0.5}
+messages = [{"role": "user", "content": "Name one colour."}]
+whole = c.chat("smollm2:135m", messages, options=options)
+parts = list(c.chat("smollm2:135m", messages, options=options, stream=True))
+generated = c.generate("smollm2:135m", "Count: one two three", options=options)
+gparts = list(c.generate("smollm2:135m", "Count: one two three", options=options, stream=True))
+shown = c.show("smollm2:135m")
+try:
+    c.chat("nope", messages)
+    missing = None
+except ollama.ResponseError as e:
+    missing = [e.status_code, e.error]
+print(json.dumps({
+    "whole": whole.message.content, "streamed": "".join(p.message.content or "" for p in parts), "n_parts": len(parts),
+    "done": parts[-1].done_reason, "counts": [whole.prompt_eval_count, whole.eval_count], "durations": whole.total_duration > 0,
+    "generated": generated.response, "gstreamed": "".join(p.response for p in gparts), "context": len(generated.context),
+    "list": [m.model for m in c.list().models], "ps": [m.model for m in c.ps().models],
+    "family": shown.details.family, "quant": shown.details.quantization_level, "arch": shown.modelinfo["general.architecture"],
+    "capabilities": shown.capabilities, "missing": missing}))
+''')
+    assert out["whole"] and out["whole"] == out["streamed"] and out["n_parts"] > 3
+    assert out["done"] in ("stop", "length") and all(n > 0 for n in out["counts"]) and out["durations"]
+    assert out["generated"] == out["gstreamed"] and out["context"] > 5
+    assert out["list"] == ["smollm2:135m"] and out["ps"] == ["smollm2:135m"]
+    assert (out["family"], out["quant"], out["arch"]) == ("llama", "Q4_1", "llama")
+    assert "completion" in out["capabilities"]
+    assert out["missing"] == [404, "model 'nope' not found"]
+
+
+def test_openai_client():
+    out = run_client(r'''
+import json, os, openai
+c = openai.OpenAI(base_url=os.environ["MINKA_URL"] + "/v1")
+ask = dict(model="smollm2:135m", messages=[{"role": "user", "content": "Name one colour."}], seed=3, max_tokens=24, temperature=0.5)
+whole = c.chat.completions.create(**ask)
+parts = list(c.chat.completions.create(stream=True, stream_options={"include_usage": True}, **ask))
+text = c.completions.create(model="smollm2:135m", prompt="Count: one two three", max_tokens=8, seed=1)
+tparts = list(c.completions.create(model="smollm2:135m", prompt="Count: one two three", max_tokens=8, seed=1, stream=True))
+logprobs = c.chat.completions.create(logprobs=True, top_logprobs=2, **ask).choices[0].logprobs
+try:
+    c.chat.completions.create(model="nope", messages=ask["messages"])
+    missing = None
+except openai.NotFoundError as e:
+    missing = [e.status_code, e.body["message"]]
+print(json.dumps({
+    "whole": whole.choices[0].message.content, "finish": whole.choices[0].finish_reason, "usage": whole.usage.total_tokens,
+    "streamed": "".join(p.choices[0].delta.content or "" for p in parts if p.choices), "last_usage": parts[-1].usage.total_tokens,
+    "text": text.choices[0].text, "tstreamed": "".join(p.choices[0].text for p in tparts if p.choices),
+    "models": [m.id for m in c.models.list()], "model": c.models.retrieve("smollm2:135m").id,
+    "n_logprobs": len(logprobs.content), "n_top": len(logprobs.content[0].top_logprobs), "missing": missing}))
+''')
+    assert out["whole"] and out["whole"] == out["streamed"]
+    assert out["finish"] in ("stop", "length") and out["usage"] == out["last_usage"] > 10
+    assert out["text"] == out["tstreamed"]
+    assert out["models"] == ["smollm2:135m"] and out["model"] == "smollm2:135m"
+    assert out["n_logprobs"] > 0 and out["n_top"] == 2
+    assert out["missing"][0] == 404 and "nope" in out["missing"][1]
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])
