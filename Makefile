@@ -39,7 +39,7 @@ install: all ## install to PREFIX (/usr/local) below DESTDIR
 	@install -D -m 0755 $(BUILD)/minka $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/minka
 
 clean: ## remove all build folders
-	rm -rf build build-test build-asan build-tsan
+	rm -rf build build-test build-asan build-tsan build-fuzz
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
