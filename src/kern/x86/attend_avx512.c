@@ -135,43 +135,6 @@ INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct attend_page
 FUNCTIONS_OF(f16, KERN_CACHE_F16)
 FUNCTIONS_OF(f32, KERN_CACHE_F32)
 
-typedef void scores_fn(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s);
-typedef void values_fn(const struct attend_pages *pages, u32 from, u32 to, u32 head_dim, u32 d, const f32 *p, f32 *o);
-
-static scores_fn *const scores_of[2][KERN_ATTEND_TILE] = {
-    [KERN_CACHE_F16] = {scores_f16_1, scores_f16_2, scores_f16_3, scores_f16_4, scores_f16_5, scores_f16_6},
-    [KERN_CACHE_F32] = {scores_f32_1, scores_f32_2, scores_f32_3, scores_f32_4, scores_f32_5, scores_f32_6},
-};
-/* By log2 of the number of vectors; NULL: too many registers. */
-static values_fn *const values_of[2][KERN_ATTEND_TILE][5] = {
-    [KERN_CACHE_F16] = {{values_f16_1_1, values_f16_1_2, values_f16_1_4, values_f16_1_8, values_f16_1_16},
-                        {values_f16_2_1, values_f16_2_2, values_f16_2_4, values_f16_2_8},
-                        {values_f16_3_1, values_f16_3_2, values_f16_3_4, values_f16_3_8},
-                        {values_f16_4_1, values_f16_4_2, values_f16_4_4},
-                        {values_f16_5_1, values_f16_5_2, values_f16_5_4},
-                        {values_f16_6_1, values_f16_6_2, values_f16_6_4}},
-    [KERN_CACHE_F32] = {{values_f32_1_1, values_f32_1_2, values_f32_1_4, values_f32_1_8, values_f32_1_16},
-                        {values_f32_2_1, values_f32_2_2, values_f32_2_4, values_f32_2_8},
-                        {values_f32_3_1, values_f32_3_2, values_f32_3_4, values_f32_3_8},
-                        {values_f32_4_1, values_f32_4_2, values_f32_4_4},
-                        {values_f32_5_1, values_f32_5_2, values_f32_5_4},
-                        {values_f32_6_1, values_f32_6_2, values_f32_6_4}},
-};
-
-/* Scores of the tile for all keys that one of its queries sees, in steps of R blocks. */
-static void tile_scores(const struct attend_tile *t) {
-    const struct kern_attend *a = t->a;
-    u32 keys = 16 * SCORES_BLOCKS(t->n);
-    size_t block = 16 * kern_cache_bytes(a->cache) * a->head_dim;
-    for (u32 j = 0; j < KERN_CHUNK; j += keys) {
-        if (!attend_tile_sees(t, j, j + keys))
-            continue;
-        size_t offset = j % KV_PAGE / 16 * block;
-        scores_of[a->cache][t->n - 1](a->head_dim, (const u8 *)a->k[j / KV_PAGE] + offset,
-                                      (const u8 *)t->pages.k_ahead[j / KV_PAGE] + offset, t->q, t->s + j);
-    }
-}
-
 /* Turns the scores of one query into weights; lanes of a block that it does not see become 0. */
 static void tile_softmax(const struct attend_tile *t, u32 c) {
     const struct kern_attend *a = t->a;
@@ -198,45 +161,27 @@ static void tile_softmax(const struct attend_tile *t, u32 c) {
     a->l[t->first + c] = sum_avx512(sum);
 }
 
-/* Adds keys from..to-1 to the outputs of n queries of the tile, from query c on. */
-static void tile_values(const struct attend_tile *t, u32 c, u32 n, u32 from, u32 to) {
-    const struct kern_attend *a = t->a;
-    u32 log_max = n == 1 ? 4 : n <= 3 ? 3 : 2;
-    f32 *o = a->o + (size_t)(t->first + c) * a->head_dim;
-    if (from >= to)
-        return;
-    for (u32 d = 0; d < a->head_dim;) {
-        u32 log = log_max;
-        while ((16u << log) > a->head_dim - d)
-            log--;
-        values_of[a->cache][n - 1][log](&t->pages, from, to, a->head_dim, d, t->s + c * KERN_CHUNK, o);
-        d += 16u << log;
-    }
-}
+static const struct attend_ops ops = {
+    .lanes = 16,
+    .blocks = {SCORES_BLOCKS(1), SCORES_BLOCKS(2), SCORES_BLOCKS(3), SCORES_BLOCKS(4), SCORES_BLOCKS(5), SCORES_BLOCKS(6)},
+    .scores = {[KERN_CACHE_F16] = {scores_f16_1, scores_f16_2, scores_f16_3, scores_f16_4, scores_f16_5, scores_f16_6},
+               [KERN_CACHE_F32] = {scores_f32_1, scores_f32_2, scores_f32_3, scores_f32_4, scores_f32_5, scores_f32_6}},
+    .values = {[KERN_CACHE_F16] = {{values_f16_1_1, values_f16_1_2, values_f16_1_4, values_f16_1_8, values_f16_1_16},
+                                   {values_f16_2_1, values_f16_2_2, values_f16_2_4, values_f16_2_8},
+                                   {values_f16_3_1, values_f16_3_2, values_f16_3_4, values_f16_3_8},
+                                   {values_f16_4_1, values_f16_4_2, values_f16_4_4},
+                                   {values_f16_5_1, values_f16_5_2, values_f16_5_4},
+                                   {values_f16_6_1, values_f16_6_2, values_f16_6_4}},
+               [KERN_CACHE_F32] = {{values_f32_1_1, values_f32_1_2, values_f32_1_4, values_f32_1_8, values_f32_1_16},
+                                   {values_f32_2_1, values_f32_2_2, values_f32_2_4, values_f32_2_8},
+                                   {values_f32_3_1, values_f32_3_2, values_f32_3_4, values_f32_3_8},
+                                   {values_f32_4_1, values_f32_4_2, values_f32_4_4},
+                                   {values_f32_5_1, values_f32_5_2, values_f32_5_4},
+                                   {values_f32_6_1, values_f32_6_2, values_f32_6_4}}},
+    .softmax = tile_softmax,
+};
 
-static void attend_tile(const struct attend_tile *t) {
-    u32 from = 0, to = KERN_CHUNK; /* seen by all */
-    tile_scores(t);
-    for (u32 c = 0; c < t->n; c++) {
-        tile_softmax(t, c);
-        from = MAX(from, t->from[c]);
-        to = MIN(to, t->to[c]);
-    }
-    memset(t->a->o + (size_t)t->first * t->a->head_dim, 0, sizeof(f32) * t->n * t->a->head_dim);
-    if (from >= to)
-        from = to = KERN_CHUNK;
-    for (u32 c = 0; c < t->n; c++)
-        tile_values(t, c, 1, t->from[c], MIN(from, t->to[c]));
-    tile_values(t, 0, t->n, from, to);
-    for (u32 c = 0; c < t->n; c++)
-        tile_values(t, c, 1, to, t->to[c]);
-}
-
-void avx512_attend(const struct kern_attend *a, void *scratch) {
-    struct attend_tile t;
-    for (attend_tile_init(&t, a, scratch); attend_tile_next(&t);)
-        attend_tile(&t);
-}
+void avx512_attend(const struct kern_attend *a, void *scratch) { attend_tiles(&ops, a, scratch); }
 
 void avx512_attend_fold(f32 *m, f32 *l, f32 *o, f32 m2, f32 l2, const f32 *o2, u32 head_dim) {
     if (m2 == -INFINITY)

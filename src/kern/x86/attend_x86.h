@@ -74,6 +74,18 @@ static inline void attend_ahead(struct attend_tile *t, bool first) {
     }
 }
 
+/* The parts that differ between the tiers. */
+typedef void attend_scores_fn(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s);
+typedef void attend_values_fn(const struct attend_pages *pages, u32 from, u32 to, u32 head_dim, u32 d, const f32 *p,
+                              f32 *o);
+struct attend_ops {
+    u32 lanes;                                            /* floats per vector */
+    u32 blocks[KERN_ATTEND_TILE];                         /* blocks of 16 keys per call of scores */
+    attend_scores_fn *scores[2][KERN_ATTEND_TILE];        /* by cache type and number of queries - 1 */
+    attend_values_fn *values[2][KERN_ATTEND_TILE][5];     /* and log2 of vectors; NULL: too many registers */
+    void (*softmax)(const struct attend_tile *t, u32 c);  /* scores of query c to weights, m and l */
+};
+
 /* Fills in the next tile; false if there is none left. Sizes are even: eight queries are 4 + 4, not 6 + 2. */
 static inline bool attend_tile_next(struct attend_tile *t) {
     const struct kern_attend *a = t->a;
@@ -89,6 +101,57 @@ static inline bool attend_tile_next(struct attend_tile *t) {
     }
     attend_ahead(t, is_first);
     return true;
+}
+
+/* Scores of the tile for all keys that one of its queries sees, a few blocks at a time. */
+static inline void attend_tile_scores(const struct attend_ops *ops, const struct attend_tile *t) {
+    const struct kern_attend *a = t->a;
+    u32 keys = 16 * ops->blocks[t->n - 1];
+    size_t block = 16 * kern_cache_bytes(a->cache) * a->head_dim;
+    for (u32 j = 0; j < KERN_CHUNK; j += keys) {
+        if (!attend_tile_sees(t, j, j + keys))
+            continue;
+        size_t offset = j % KV_PAGE / 16 * block;
+        ops->scores[a->cache][t->n - 1](a->head_dim, (const u8 *)a->k[j / KV_PAGE] + offset,
+                                        (const u8 *)t->pages.k_ahead[j / KV_PAGE] + offset, t->q, t->s + j);
+    }
+}
+
+/* Adds keys from..to-1 to the outputs of n queries of the tile, from query c on. */
+static inline void attend_tile_values(const struct attend_ops *ops, const struct attend_tile *t, u32 c, u32 n,
+                                      u32 from, u32 to) {
+    const struct kern_attend *a = t->a;
+    attend_values_fn *const *values = ops->values[a->cache][n - 1];
+    f32 *o = a->o + (size_t)(t->first + c) * a->head_dim;
+    if (from >= to)
+        return;
+    for (u32 d = 0, log; d < a->head_dim; d += ops->lanes << log) {
+        log = 4;
+        while (!values[log] || (ops->lanes << log) > a->head_dim - d)
+            log--;
+        values[log](&t->pages, from, to, a->head_dim, d, t->s + c * KERN_CHUNK, o);
+    }
+}
+
+static inline void attend_tiles(const struct attend_ops *ops, const struct kern_attend *a, void *scratch) {
+    struct attend_tile t;
+    for (attend_tile_init(&t, a, scratch); attend_tile_next(&t);) {
+        u32 from = 0, to = KERN_CHUNK; /* seen by all */
+        attend_tile_scores(ops, &t);
+        for (u32 c = 0; c < t.n; c++) {
+            ops->softmax(&t, c);
+            from = MAX(from, t.from[c]);
+            to = MIN(to, t.to[c]);
+        }
+        memset(a->o + (size_t)t.first * a->head_dim, 0, sizeof(f32) * t.n * a->head_dim);
+        if (from >= to)
+            from = to = KERN_CHUNK;
+        for (u32 c = 0; c < t.n; c++)
+            attend_tile_values(ops, &t, c, 1, t.from[c], MIN(from, t.to[c]));
+        attend_tile_values(ops, &t, 0, t.n, from, to);
+        for (u32 c = 0; c < t.n; c++)
+            attend_tile_values(ops, &t, c, 1, to, t.to[c]);
+    }
 }
 
 #endif
