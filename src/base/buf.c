@@ -133,7 +133,7 @@ void json_i64(struct buf *b, i64 v) {
 }
 
 void json_bool(struct buf *b, bool v) { json_raw(b, v ? STR("true") : STR("false")); }
-void json_null(struct buf *b) { json_raw(b, STR("null")); }
+void json_none(struct buf *b) { json_raw(b, STR("null")); }
 
 void json_raw(struct buf *b, struct str text) {
     json_comma(b);
@@ -142,7 +142,7 @@ void json_raw(struct buf *b, struct str text) {
 
 void json_f32(struct buf *b, f32 v) {
     if (!isfinite(v)) {
-        json_null(b);
+        json_none(b);
         return;
     }
     json_comma(b);
@@ -157,7 +157,7 @@ void json_f32(struct buf *b, f32 v) {
 
 void json_f64(struct buf *b, f64 v) {
     if (!isfinite(v)) {
-        json_null(b);
+        json_none(b);
         return;
     }
     json_comma(b);

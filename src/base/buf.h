@@ -34,7 +34,7 @@ void json_str(struct buf *b, struct str s);
 void json_i64(struct buf *b, i64 v);
 void json_u64(struct buf *b, u64 v);
 void json_bool(struct buf *b, bool v);
-void json_null(struct buf *b);
+void json_none(struct buf *b); /* null; jansson owns the name json_null */
 /* Shortest text that reads back as the same float/double; NaN and infinities become null. */
 void json_f32(struct buf *b, f32 v);
 void json_f64(struct buf *b, f64 v);
