@@ -19,6 +19,8 @@
 /* Connections whose refused body is read off, so that the client sees the answer and no reset. */
 #define LIMIT_LINGERING 64u
 #define LIMIT_LINGER_MS 3000u
+/* What the command line takes from a server at once: a model's full metadata is below 32 MiB. */
+#define LIMIT_CLIENT_BYTES (64u << 20)
 #define LIMIT_CONNECTIONS 4096u
 /* Unsent text per stream: a reader slower than this is cancelled, not waited for. */
 #define LIMIT_STREAM_UNSENT_BYTES (1u << 20)
@@ -27,6 +29,8 @@
 /* --- requests --- */
 /* Our walkers recurse once per level; templates and schemas stay far below. */
 #define LIMIT_JSON_DEPTH 200u
+/* Values of one body: the parser takes up to 250 bytes for each; the ids of a full context fit. */
+#define LIMIT_JSON_VALUES (1u << 20)
 #define LIMIT_MESSAGES 16384u
 #define LIMIT_STOPS 64u
 #define LIMIT_STOP_BYTES 1024u
@@ -53,6 +57,12 @@
 #define LIMIT_GGUF_STRING_BYTES (1u << 24)
 /* 262k is the largest vocabulary in use. */
 #define LIMIT_VOCAB (1u << 20)
+/* The longest known is below 1 KiB; the walks over special tokens cost this much per byte of text at worst. */
+#define LIMIT_TOKEN_BYTES 4096u
+/* 515k is the largest list in use (Gemma 4). */
+#define LIMIT_MERGES (1u << 21)
+/* A longer word is cut: merging takes about 60 bytes of scratch per byte of the word. */
+#define LIMIT_TOKENIZE_WORD_BYTES (1u << 20)
 /* 126 layers and rows of 53248 are the most of any dense model so far. */
 #define LIMIT_LAYERS 1024u
 #define LIMIT_WIDTH (1u << 18)
