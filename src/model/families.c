@@ -32,6 +32,8 @@ const struct family families[] = {
     {.arch = "phi2", .norm = NORM_LAYER, .norm_bias = MUST, .attn_norm = MUST, .parallel = true, .qkv_bias = MUST,
      .o_bias = MUST, .ffn_bias = MUST, .output = MUST, .output_bias = true, .rope_neox = true, .ffn = FFN_PLAIN,
      .activation = ACT_GELU},
+    {.arch = "falcon", .norm = NORM_LAYER, .norm_bias = MUST, .attn_norm = MUST, .parallel = true, .output = CAN,
+     .rope_neox = true, .ffn = FFN_PLAIN, .activation = ACT_GELU},
     {.arch = "command-r", .norm = NORM_LAYER, .attn_norm = MUST, .parallel = true, .logit_scale = MUST},
     {.arch = "cohere2", .norm = NORM_LAYER, .attn_norm = MUST, .parallel = true, .o_bias = CAN,
      .rope_layers = ROPE_WINDOWED_ONLY, .window_period = 4, .logit_scale = MUST},

@@ -1,0 +1,430 @@
+/* sampler.c - Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), penalties over a
+ * window of accepted tokens, and selection by threshold: the vocabulary is scanned, never sorted. */
+#include "model/sampler.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/fmath.h"
+
+/* How often each token occurs in the window; open addressing, tokens are never removed. */
+struct count {
+    u32 token_1; /* token + 1; 0 = empty */
+    u32 n;
+};
+
+struct sampler {
+    struct gen_sampling p;
+    u32 n_vocab;
+    bool penalties;
+    u32 n_accepted;
+    u32 *history; /* [n_accepted], only with penalties */
+    u32 history_cap;
+    struct count *counts; /* [counts_cap], a power of two, at most half full */
+    u32 counts_cap, counts_used;
+    f32 width_hint; /* distance from the maximum that held the last top_k: where the next search starts */
+};
+
+struct candidate {
+    u32 id;
+    f32 x;
+    f64 p;
+};
+
+struct scratch {
+    f32 *x;      /* [n_vocab] logits after penalties and mask */
+    u32 *ids;    /* [n_vocab] */
+    struct candidate *c; /* [n_vocab] */
+};
+
+/* --- random --- */
+/* 10 rounds of Philox4x32; the first two words make a number in [0, 1). */
+static f64 random_unit(u64 seed, u32 position) {
+    u32 c[4] = {position, 0, 0, 0}, k0 = (u32)seed, k1 = (u32)(seed >> 32);
+    for (u32 round = 0; round < 10; round++) {
+        u64 a = (u64)0xD2511F53u * c[0], b = (u64)0xCD9E8D57u * c[2];
+        u32 n0 = (u32)(b >> 32) ^ c[1] ^ k0, n2 = (u32)(a >> 32) ^ c[3] ^ k1;
+        c[1] = (u32)b;
+        c[3] = (u32)a;
+        c[0] = n0;
+        c[2] = n2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    u64 bits = (u64)c[0] << 32 | c[1];
+    return (f64)(bits >> 11) * 0x1p-53;
+}
+
+/* --- history and its counts --- */
+struct sampler *sampler_new(const struct gen_sampling *p, u32 n_vocab) {
+    struct sampler *s = xcalloc(1, sizeof *s);
+    s->p = *p;
+    s->n_vocab = n_vocab;
+    s->penalties = p->repeat_last_n > 0 &&
+                   (p->repeat_penalty != 1 || p->presence_penalty != 0 || p->frequency_penalty != 0);
+    s->width_hint = 8;
+    return s;
+}
+
+void sampler_free(struct sampler *s) {
+    if (!s)
+        return;
+    free(s->history);
+    free(s->counts);
+    free(s);
+}
+
+static struct count *count_slot(struct sampler *s, u32 token) {
+    u32 i = token * 0x9E3779B9u >> 7;
+    for (;; i++) {
+        struct count *c = &s->counts[i & (s->counts_cap - 1)];
+        if (c->token_1 == token + 1 || c->token_1 == 0)
+            return c;
+    }
+}
+
+static void counts_grow(struct sampler *s) {
+    struct count *old = s->counts;
+    u32 old_cap = s->counts_cap;
+    s->counts_cap = old_cap ? old_cap * 2 : 256;
+    s->counts = xcalloc(s->counts_cap, sizeof *s->counts);
+    for (u32 i = 0; i < old_cap; i++)
+        if (old[i].token_1)
+            *count_slot(s, old[i].token_1 - 1) = old[i];
+    free(old);
+}
+
+static void count_add(struct sampler *s, u32 token) {
+    if (2 * s->counts_used >= s->counts_cap)
+        counts_grow(s);
+    struct count *c = count_slot(s, token);
+    s->counts_used += c->token_1 == 0;
+    c->token_1 = token + 1;
+    c->n++;
+}
+
+static void count_remove(struct sampler *s, u32 token) {
+    struct count *c = count_slot(s, token);
+    check(c->n > 0);
+    c->n--;
+}
+
+void sampler_accept(struct sampler *s, u32 token) {
+    check(token < s->n_vocab);
+    u32 window = (u32)s->p.repeat_last_n;
+    if (s->penalties) {
+        if (s->n_accepted == s->history_cap) {
+            s->history_cap = s->history_cap ? s->history_cap * 2 : 512;
+            s->history = xrealloc(s->history, s->history_cap * sizeof *s->history);
+        }
+        s->history[s->n_accepted] = token;
+        count_add(s, token);
+        if (s->n_accepted >= window)
+            count_remove(s, s->history[s->n_accepted - window]);
+    }
+    s->n_accepted++;
+}
+
+u32 sampler_snapshot(const struct sampler *s) { return s->n_accepted; }
+
+void sampler_rollback(struct sampler *s, u32 snapshot) {
+    check(snapshot <= s->n_accepted);
+    u32 window = (u32)s->p.repeat_last_n;
+    while (s->n_accepted > snapshot) {
+        s->n_accepted--;
+        if (!s->penalties)
+            continue;
+        count_remove(s, s->history[s->n_accepted]);
+        if (s->n_accepted >= window)
+            count_add(s, s->history[s->n_accepted - window]);
+    }
+}
+
+/* --- logits after penalties and mask --- */
+size_t sampler_scratch_bytes(u32 n_vocab) {
+    return (size_t)n_vocab * (sizeof(struct candidate) + sizeof(u32) + sizeof(f32)) + 64;
+}
+
+static struct scratch scratch_at(void *mem, u32 n_vocab) {
+    struct scratch t;
+    u8 *at = (u8 *)ALIGN_UP((uintptr_t)mem, 64);
+    t.c = (struct candidate *)(void *)at;
+    t.x = (f32 *)(void *)(t.c + n_vocab);
+    t.ids = (u32 *)(void *)(t.x + n_vocab);
+    return t;
+}
+
+static void penalize(const struct sampler *s, f32 *x) {
+    for (u32 i = 0; i < s->counts_cap; i++) {
+        const struct count *c = &s->counts[i];
+        if (c->n == 0)
+            continue;
+        f32 *v = &x[c->token_1 - 1];
+        *v = *v <= 0 ? *v * s->p.repeat_penalty : *v / s->p.repeat_penalty;
+        *v -= (f32)c->n * s->p.frequency_penalty + s->p.presence_penalty;
+    }
+}
+
+/* The logits to choose from: the given ones where nothing changes them, else a copy. */
+static const f32 *adjust(const struct sampler *s, const f32 *logits, const u32 *mask, f32 *copy) {
+    if (!s->penalties && !mask)
+        return logits;
+    memcpy(copy, logits, s->n_vocab * sizeof *copy);
+    if (s->penalties)
+        penalize(s, copy);
+    for (u32 i = 0; mask && i < s->n_vocab; i++)
+        if (!(mask[i / 32] >> (i % 32) & 1))
+            copy[i] = -INFINITY;
+    return copy;
+}
+
+/* --- selection --- */
+/* The largest value, and the lowest index that has it. NaN is never chosen unless there is nothing else. */
+#define LANES 16u
+static u32 argmax(const f32 *x, u32 n, f32 *max) {
+    f32 lane[LANES];
+    u32 best_block = 0, i = 0;
+    f32 best = -INFINITY;
+    for (; i + 1024 <= n; i += 1024) {
+        for (u32 j = 0; j < LANES; j++)
+            lane[j] = -INFINITY;
+        for (u32 k = 0; k < 1024; k += LANES)
+            for (u32 j = 0; j < LANES; j++)
+                lane[j] = x[i + k + j] > lane[j] ? x[i + k + j] : lane[j];
+        for (u32 j = 1; j < LANES; j++)
+            lane[0] = lane[j] > lane[0] ? lane[j] : lane[0];
+        if (lane[0] > best) {
+            best = lane[0];
+            best_block = i;
+        }
+    }
+    for (; i < n; i++)
+        if (x[i] > best) {
+            best = x[i];
+            best_block = i;
+        }
+    *max = best;
+    for (u32 k = best_block; k < n; k++)
+        if (x[k] == best)
+            return k;
+    return 0;
+}
+
+/* Best first: larger logit, then lower id. A NaN is worse than all numbers. */
+static bool better(const struct candidate *a, const struct candidate *b) {
+    if (a->x > b->x || a->x < b->x)
+        return a->x > b->x;
+    bool nan_a = isnan(a->x), nan_b = isnan(b->x);
+    return nan_a != nan_b ? nan_b : a->id < b->id;
+}
+
+/* For typical sampling p holds the distance from the expected surprise: smaller is better. */
+static bool more_typical(const struct candidate *a, const struct candidate *b) {
+    if (a->p < b->p || a->p > b->p)
+        return a->p < b->p;
+    return better(a, b);
+}
+
+typedef bool order_fn(const struct candidate *a, const struct candidate *b);
+
+/* Heap with its last element on top. */
+static void sift(struct candidate *c, u32 n, u32 i, order_fn *before) {
+    struct candidate v = c[i];
+    for (u32 child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && before(&c[child], &c[child + 1]))
+            child++;
+        if (!before(&v, &c[child]))
+            break;
+        c[i] = c[child];
+    }
+    c[i] = v;
+}
+
+static void sort(struct candidate *c, u32 n, order_fn *before) {
+    for (u32 i = n / 2; i-- > 0;)
+        sift(c, n, i, before);
+    for (u32 end = n; end-- > 1;) {
+        struct candidate last = c[0];
+        c[0] = c[end];
+        c[end] = last;
+        sift(c, end, 0, before);
+    }
+}
+
+static u32 take_above(const struct kern *k, const f32 *x, u32 n, f32 threshold, struct scratch *t) {
+    u32 m = k->above(x, n, threshold, t->ids, n);
+    for (u32 i = 0; i < m; i++)
+        t->c[i] = (struct candidate){.id = t->ids[i], .x = x[t->ids[i]]};
+    return m;
+}
+
+/* Up to `want` best in order; values that are -inf or NaN do not count. Looks for a threshold that few more
+ * than that reach; *width is its distance from the maximum, in: where to start, out: what was found. */
+static u32 select_best(const struct kern *k, const f32 *x, u32 n, u32 want, f32 max, f32 *width, struct scratch *t) {
+    f32 low = 0, high = INFINITY, w = *width; /* fewer than want are within low of the maximum */
+    u32 enough = 2 * want + 64;
+    for (u32 tries = 0; tries < 40 && w < 1e6f; tries++) {
+        u32 m = k->above(x, n, max - w, t->ids, 0);
+        if (m >= want)
+            high = w;
+        else
+            low = w;
+        f32 next = high < INFINITY ? low + (high - low) / 2 : w * 2;
+        if ((m >= want && m <= enough) || !(next > low && next < high))
+            break;
+        w = next;
+    }
+    if (high < INFINITY)
+        *width = high;
+    u32 m = take_above(k, x, n, high < INFINITY ? max - high : -FLT_MAX, t);
+    sort(t->c, m, better);
+    return MIN(m, want);
+}
+
+static u32 take_all(const f32 *x, u32 n, struct scratch *t) {
+    for (u32 i = 0; i < n; i++)
+        t->c[i] = (struct candidate){.id = i, .x = x[i]};
+    return n;
+}
+
+/* Probabilities of n candidates relative to the largest logit; returns their sum. */
+static f64 weigh(struct candidate *c, u32 n, f32 max, f64 temperature) {
+    f64 sum = 0;
+    for (u32 i = 0; i < n; i++) {
+        c[i].p = fm_exp(((f64)c[i].x - (f64)max) / temperature);
+        sum += c[i].p;
+    }
+    return sum;
+}
+
+/* Keeps the tokens whose surprise is nearest to the expected one until they hold typical_p of the mass
+ * (Meister et al. 2022, "Locally typical sampling"). In and out best first. */
+static u32 keep_typical(struct candidate *c, u32 n, f64 typical_p) {
+    f64 sum = weigh(c, n, c[0].x, 1), entropy = 0, mass = 0;
+    for (u32 i = 0; i < n; i++)
+        if (c[i].p > 0)
+            entropy -= c[i].p / sum * fm_log(c[i].p / sum);
+    for (u32 i = 0; i < n; i++)
+        c[i].p = c[i].p > 0 ? fabs(-fm_log(c[i].p / sum) - entropy) : (f64)INFINITY;
+    f32 max = c[0].x;
+    sort(c, n, more_typical);
+    u32 kept = 0;
+    while (kept < n && !(mass > typical_p))
+        mass += fm_exp((f64)c[kept++].x - (f64)max) / sum;
+    sort(c, kept, better);
+    return kept;
+}
+
+/* Smallest number of best candidates whose mass reaches top_p of total. */
+static u32 keep_top_p(struct candidate *c, u32 n, f64 top_p, f64 total) {
+    f64 mass = 0;
+    for (u32 i = 0; i < n; i++) {
+        mass += c[i].p;
+        if (mass >= top_p * total)
+            return i + 1;
+    }
+    return n;
+}
+
+/* Without top_k: candidates from the top down until they hold top_p of the mass of all. */
+static u32 select_mass(const struct kern *k, const f32 *x, u32 n, f32 max, f64 top_p, struct scratch *t) {
+    f32 ignored;
+    f64 lse;
+    k->logsumexp(x, n, &ignored, &lse);
+    f64 total = fm_exp(lse);
+    u32 m = 0;
+    for (f32 width = 8; width < 128; width *= 2) { /* at the last one less than e^-64 of each is missing: all */
+        m = take_above(k, x, n, max - width, t);
+        if (weigh(t->c, m, max, 1) >= top_p * total)
+            break;
+    }
+    sort(t->c, m, better);
+    return keep_top_p(t->c, m, top_p, total);
+}
+
+/* Candidates after all filters. Best first if any filter was on, else in order of ids. */
+static u32 filter(struct sampler *s, const struct kern *k, const f32 *x, f32 max, struct scratch *t) {
+    const struct gen_sampling *p = &s->p;
+    bool typical = p->typical_p < 1, top_p = p->top_p < 1;
+    u32 n;
+    if (p->top_k > 0 && (u32)p->top_k < s->n_vocab) {
+        n = select_best(k, x, s->n_vocab, (u32)p->top_k, max, &s->width_hint, t);
+    } else if (top_p && !typical) {
+        n = select_mass(k, x, s->n_vocab, max, MAX(0.0, (f64)p->top_p), t);
+        top_p = false;
+    } else if (p->min_p > 0 && !typical) {
+        n = take_above(k, x, s->n_vocab, max + (f32)fm_log(MIN(1.0, (f64)p->min_p)), t);
+        sort(t->c, n, better);
+    } else {
+        n = take_all(x, s->n_vocab, t);
+        if (typical)
+            sort(t->c, n, better);
+    }
+    if (typical)
+        n = keep_typical(t->c, n, MAX(0.0, (f64)p->typical_p));
+    if (top_p)
+        n = keep_top_p(t->c, n, (f64)p->top_p, weigh(t->c, n, t->c[0].x, 1));
+    if (p->min_p > 0) {
+        f32 least = t->c[0].x + (f32)fm_log((f64)p->min_p);
+        while (n > 1 && t->c[n - 1].x < least)
+            n--;
+    }
+    return n;
+}
+
+static u32 draw(const struct sampler *s, struct candidate *c, u32 n, u32 position) {
+    f32 max = c[0].x;
+    for (u32 i = 1; i < n; i++)
+        max = c[i].x > max ? c[i].x : max;
+    f64 sum = weigh(c, n, max, (f64)s->p.temperature);
+    f64 at = random_unit(s->p.seed, position) * sum, mass = 0;
+    u32 last = 0;
+    for (u32 i = 0; i < n; i++) {
+        mass += c[i].p;
+        if (mass > at)
+            return c[i].id;
+        last = c[i].p > 0 ? i : last;
+    }
+    return c[last].id; /* only if rounding let the sums differ */
+}
+
+static void fill_logprobs(const struct kern *k, const f32 *logits, u32 n_vocab, u32 n_top, struct scratch *t, struct sampler_pick *out) {
+    f32 max, width = 8;
+    f64 lse;
+    k->logsumexp(logits, n_vocab, &max, &lse);
+    out->logprob = (f32)((f64)logits[out->token] - (f64)max - lse);
+    out->n_top = MIN(MIN(n_top, (u32)ARRAY_LEN(out->top)), n_vocab);
+    if (out->n_top == 0)
+        return;
+    out->n_top = select_best(k, logits, n_vocab, out->n_top, max, &width, t);
+    for (u32 i = 0; i < out->n_top; i++) {
+        out->top[i].token = t->c[i].id;
+        out->top[i].logprob = (f32)((f64)t->c[i].x - (f64)max - lse);
+    }
+}
+
+/* When no logit is a number: any token will do, if it is allowed. */
+static u32 first_allowed(const u32 *mask, u32 n_vocab) {
+    for (u32 i = 0; mask && i < n_vocab; i++)
+        if (mask[i / 32] >> (i % 32) & 1)
+            return i;
+    return 0;
+}
+
+void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u32 position, const u32 *mask, u32 n_top,
+                  bool want_logprob, void *mem, struct sampler_pick *out) {
+    struct scratch t = scratch_at(mem, s->n_vocab);
+    memset(out, 0, sizeof *out);
+    const f32 *x = adjust(s, logits, mask, t.x);
+    f32 max;
+    u32 best = argmax(x, s->n_vocab, &max);
+    if (max == -INFINITY)
+        out->token = first_allowed(mask, s->n_vocab);
+    else if (s->p.temperature > 0 && max < INFINITY)
+        out->token = draw(s, t.c, filter(s, k, x, max, &t), position);
+    else
+        out->token = best;
+    if (want_logprob || n_top)
+        fill_logprobs(k, logits, s->n_vocab, n_top, &t, out);
+}
