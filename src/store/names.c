@@ -1,6 +1,4 @@
 /* names.c - model names: [scheme://][host/][namespace/]model[:tag]. */
-#include <stdio.h>
-
 #include "store/store.h"
 
 enum part { PART_HOST, PART_NAMESPACE, PART_MODEL, PART_TAG };
@@ -27,8 +25,10 @@ static bool part_valid(enum part part, struct str s) {
 }
 
 static size_t last_of(struct str s, char c) {
-    const char *hit = s.n ? memrchr(s.p, c, s.n) : NULL;
-    return hit ? (size_t)(hit - s.p) : SIZE_MAX;
+    for (size_t at = s.n; at > 0; at--)
+        if (s.p[at - 1] == c)
+            return at - 1;
+    return SIZE_MAX;
 }
 
 /* Cuts the text behind the last separator off into *part. False if there is none, then *part is all of

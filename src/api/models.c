@@ -1,0 +1,298 @@
+/* models.c - names to models, and the small cache of GGUF facts. */
+#include "api/models.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "api/body.h"
+#include "base/log.h"
+
+/* --- names --- */
+
+static bool ends_nocase(struct str s, struct str suffix) {
+    return s.n >= suffix.n && str_eq_nocase(str_slice(s, s.n - suffix.n, s.n), suffix);
+}
+
+/* ":local", ":cloud" and "-cloud" say where a model runs. Cuts one of them off; 0 none, 'l', 'c'. */
+static char source_cut(struct str *s) {
+    size_t colon = SIZE_MAX;
+    for (size_t i = 0; i < s->n; i++)
+        if (s->p[i] == ':')
+            colon = i;
+    if (colon == SIZE_MAX)
+        return 0;
+    struct str tag = str_trim(str_slice(*s, colon + 1, s->n));
+    if (str_eq_nocase(tag, STR("local")) || str_eq_nocase(tag, STR("cloud"))) {
+        s->n = colon;
+        return str_eq_nocase(tag, STR("local")) ? 'l' : 'c';
+    }
+    if (!ends_nocase(tag, STR("-cloud")) || str_find(tag, STR("/"), 0) != SIZE_MAX)
+        return 0;
+    s->n = (size_t)(tag.p + tag.n - s->p) - 6;
+    return 'c';
+}
+
+enum name_fault model_ref_parse(struct str text, struct model_name *out, struct err *err) {
+    struct str whole = str_trim(text), base = whole;
+    if (whole.n == 0) {
+        err_set(err, ERR_INVALID, "model is required");
+        return NAME_EMPTY;
+    }
+    char source = source_cut(&base);
+    struct str again = base;
+    if (source && source_cut(&again)) {
+        err_set(err, ERR_INVALID, "use either :local or :cloud, not both: \"%.*s\"", STR_FMT(whole));
+        return NAME_CONFLICT;
+    }
+    if (model_name_parse(base, out, err) != OK)
+        return NAME_INVALID;
+    return source == 'c' ? NAME_CLOUD : NAME_OK;
+}
+
+/* --- config --- */
+
+static const struct str *texts_read(const json_t *list, struct arena *a, u32 *n) {
+    struct str *out = ARENA_ARRAY(a, struct str, json_array_size(list));
+    size_t i;
+    json_t *v;
+    json_array_foreach(list, i, v)
+        if (json_is_string(v))
+            out[(*n)++] = arena_str(a, json_text(v));
+    return out;
+}
+
+struct config_fields {
+    struct str format, family, type, file_type, requires, remote_host, remote_model;
+    json_t *families, *capabilities;
+    struct maybe_int context_length, embedding_length;
+};
+
+static void config_read(struct str text, struct arena *a, struct model_config *c) {
+    static const struct field fields[] = {
+        FIELD(config_fields, format, "model_format", FIELD_STR),
+        FIELD(config_fields, family, "model_family", FIELD_STR),
+        FIELD(config_fields, type, "model_type", FIELD_STR),
+        FIELD(config_fields, file_type, "file_type", FIELD_STR),
+        FIELD(config_fields, requires, "requires", FIELD_STR),
+        FIELD(config_fields, remote_host, "remote_host", FIELD_STR),
+        FIELD(config_fields, remote_model, "remote_model", FIELD_STR),
+        FIELD(config_fields, families, "model_families", FIELD_LIST),
+        FIELD(config_fields, capabilities, "capabilities", FIELD_LIST),
+        FIELD(config_fields, context_length, "context_length", FIELD_INT),
+        FIELD(config_fields, embedding_length, "embedding_length", FIELD_INT),
+    };
+    struct config_fields f = {0};
+    struct err err;
+    json_t *root = NULL;
+    *c = (struct model_config){0};
+    if (!text.n)
+        return;
+    if (body_parse(text, &root, &err) != OK ||
+        fields_read(root, "config", fields, ARRAY_LEN(fields), &f, &err) != OK)
+        log_warn("the config of a model is broken", "error=\"%s\"", err.text);
+    c->format = arena_str(a, f.format);
+    c->family = arena_str(a, f.family);
+    c->type = arena_str(a, f.type);
+    c->file_type = arena_str(a, f.file_type);
+    c->requires = arena_str(a, f.requires);
+    c->remote_host = arena_str(a, f.remote_host);
+    c->remote_model = arena_str(a, f.remote_model);
+    c->families = texts_read(f.families, a, &c->n_families);
+    c->capabilities = texts_read(f.capabilities, a, &c->n_capabilities);
+    c->context_length = f.context_length.v > 0 && f.context_length.v <= UINT32_MAX ? (u32)f.context_length.v : 0;
+    c->embedding_length =
+        f.embedding_length.v > 0 && f.embedding_length.v <= UINT32_MAX ? (u32)f.embedding_length.v : 0;
+    json_decref(root);
+}
+
+/* --- GGUF facts --- */
+
+enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open *out, struct err *err) {
+    int fd;
+    u64 bytes;
+    TRY(store_open_blob(s, digest, &fd, &bytes, err));
+    *out = (struct gguf_open){.bytes = (size_t)bytes};
+    out->map = bytes ? mmap(NULL, out->bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+    enum status status = OK;
+    if (out->map == MAP_FAILED)
+        status = err_set(err, ERR_CORRUPT, "%.*s cannot be mapped", STR_FMT(digest));
+    close(fd);
+    if (status == OK && (status = gguf_parse(&out->gguf, out->map, out->bytes, err)) != OK)
+        munmap(out->map, out->bytes);
+    return status;
+}
+
+void model_gguf_close(struct gguf_open *g) {
+    gguf_release(&g->gguf);
+    munmap(g->map, g->bytes);
+}
+
+static bool mentions(struct str text, const char *word) { return str_find(text, str_of(word), 0) != SIZE_MAX; }
+
+static const struct gguf_kv *arch_find(const struct gguf *g, struct str arch, const char *key, char buf[256]) {
+    int n = snprintf(buf, 256, "%.*s.%s", (int)MIN(arch.n, (size_t)200), arch.p, key);
+    return gguf_find(g, (struct str){buf, (size_t)n});
+}
+
+/* Which words of a Jinja template stand for which capability is the reference's rule. */
+static void facts_read(const struct gguf *g, struct model_facts *f) {
+    char key[256];
+    struct str arch = STR_NONE, text = STR_NONE;
+    *f = (struct model_facts){0};
+    gguf_get_str(g, STR("general.architecture"), &arch);
+    f->has_file_type = gguf_get_u32(g, STR("general.file_type"), &f->file_type);
+    if (arch_find(g, arch, "context_length", key))
+        gguf_get_u32(g, str_of(key), &f->context_length);
+    if (arch_find(g, arch, "embedding_length", key))
+        gguf_get_u32(g, str_of(key), &f->embedding_length);
+    f->embedding = arch_find(g, arch, "pooling_type", key) != NULL;
+    f->vision = arch_find(g, arch, "vision.block_count", key) != NULL;
+    f->audio = arch_find(g, arch, "audio.block_count", key) != NULL;
+    f->has_template = gguf_get_str(g, STR("tokenizer.chat_template"), &text) && text.n > 0;
+    f->template_tools = mentions(text, "tools") || mentions(text, "tool_call");
+    f->template_thinking =
+        (mentions(text, "<think>") && mentions(text, "</think>")) ||
+        ((mentions(text, "content.split('</think>')") || mentions(text, "content.split(\"</think>\")")) &&
+         !mentions(text, "reasoning_content") && !mentions(text, "<SPECIAL_12>"));
+}
+
+struct facts_entry {
+    char digest[72];
+    struct model_facts facts;
+};
+
+struct models {
+    struct store *store;
+    struct facts_entry *facts; /* [n_facts]; one for each blob ever asked about */
+    u32 n_facts, cap_facts;
+};
+
+struct models *models_new(struct store *store) {
+    struct models *m = xcalloc(1, sizeof *m);
+    m->store = store;
+    return m;
+}
+
+void models_free(struct models *m) {
+    free(m->facts);
+    free(m);
+}
+
+static bool facts_get(struct models *ms, struct str digest, struct model_facts *out) {
+    for (u32 i = 0; i < ms->n_facts; i++)
+        if (str_is(digest, ms->facts[i].digest)) {
+            *out = ms->facts[i].facts;
+            return true;
+        }
+    struct gguf_open g;
+    struct err err;
+    if (model_gguf_open(ms->store, digest, &g, &err) != OK) {
+        log_warn("the metadata of a model cannot be read", "blob=%.*s error=\"%s\"", STR_FMT(digest), err.text);
+        return false;
+    }
+    facts_read(&g.gguf, out);
+    model_gguf_close(&g);
+    if (ms->n_facts == ms->cap_facts) {
+        ms->cap_facts = MAX(16u, ms->cap_facts * 2);
+        ms->facts = xrealloc(ms->facts, ms->cap_facts * sizeof *ms->facts);
+    }
+    struct facts_entry *e = &ms->facts[ms->n_facts++];
+    snprintf(e->digest, sizeof e->digest, "%.*s", STR_FMT(digest));
+    e->facts = *out;
+    return true;
+}
+
+/* --- models --- */
+
+void models_describe(struct models *ms, const struct store_model *stored, struct arena *a, struct model *out) {
+    *out = (struct model){.stored = *stored};
+    out->name_short = model_name_short(&stored->name, a);
+    out->name_full = model_name_full(&stored->name, a);
+    config_read(stored->config, a, &out->config);
+    if (stored->model_digest.n)
+        out->has_facts = facts_get(ms, stored->model_digest, &out->facts);
+    for (u32 i = 0; i < stored->n_layers; i++) {
+        out->projector |= str_is(stored->layers[i].media_type, "application/vnd.ollama.image.projector");
+        out->adapter |= str_is(stored->layers[i].media_type, "application/vnd.ollama.image.adapter");
+    }
+}
+
+enum status models_find(struct models *ms, const struct model_name *name, struct arena *a, struct model *out,
+                        struct err *err) {
+    struct store_model stored;
+    TRY(store_find(ms->store, name, a, &stored, err));
+    models_describe(ms, &stored, a, out);
+    return OK;
+}
+
+static const char *const capability_names[CAN_COUNT] = {"tools",  "thinking", "completion", "embedding",
+                                                        "vision", "audio",    "insert"};
+
+/* The Jinja template of the file is what renders; a Go template counts only where there is none. */
+static bool go_mentions(const struct model *m, const char *variable) {
+    return !m->facts.has_template && mentions(m->stored.template_text, variable);
+}
+
+bool model_can(const struct model *m, enum capability c) {
+    for (u32 i = 0; i < m->config.n_capabilities; i++)
+        if (str_is(m->config.capabilities[i], capability_names[c]))
+            return true;
+    switch (c) {
+    case CAN_TOOLS: return m->facts.template_tools || go_mentions(m, ".Tools");
+    case CAN_THINKING: return m->facts.template_thinking || go_mentions(m, ".Thinking");
+    case CAN_COMPLETION: return m->has_facts && !m->facts.embedding;
+    case CAN_EMBEDDING: return m->facts.embedding;
+    case CAN_VISION: return m->facts.vision || m->projector;
+    case CAN_AUDIO: return m->facts.audio;
+    case CAN_INSERT: return go_mentions(m, ".Suffix");
+    case CAN_COUNT: break;
+    }
+    return false;
+}
+
+void capabilities_json(struct buf *b, const struct model *m, const char *key) {
+    bool any = false;
+    for (enum capability c = 0; c < CAN_COUNT; c++) {
+        if (!model_can(m, c))
+            continue;
+        if (!any)
+            json_key(b, key), json_open(b, '[');
+        any = true;
+        json_str(b, str_of(capability_names[c]));
+    }
+    if (any)
+        json_close(b, ']');
+}
+
+static bool known(struct str quantization) { return quantization.n && !str_is(quantization, "unknown"); }
+
+void details_json(struct buf *b, const struct model *m, bool with_lengths) {
+    const struct model_config *c = &m->config;
+    struct str file_type = c->file_type;
+    if (!known(file_type) && m->facts.has_file_type)
+        file_type = str_of(store_file_type_name(m->facts.file_type));
+    json_open(b, '{');
+    json_key(b, "parent_model"), json_str(b, STR(""));
+    json_key(b, "format"), json_str(b, c->format);
+    json_key(b, "family"), json_str(b, c->family);
+    json_key(b, "families");
+    if (c->n_families) {
+        json_open(b, '[');
+        for (u32 i = 0; i < c->n_families; i++)
+            json_str(b, c->families[i]);
+        json_close(b, ']');
+    } else {
+        json_none(b);
+    }
+    json_key(b, "parameter_size"), json_str(b, c->type);
+    json_key(b, "quantization_level"), json_str(b, file_type);
+    u32 context = c->context_length ? c->context_length : m->facts.context_length;
+    u32 embedding = c->embedding_length ? c->embedding_length : m->facts.embedding_length;
+    if (with_lengths && context)
+        json_key(b, "context_length"), json_u64(b, context);
+    if (with_lengths && embedding)
+        json_key(b, "embedding_length"), json_u64(b, embedding);
+    json_close(b, '}');
+}

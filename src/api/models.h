@@ -1,0 +1,64 @@
+/* models.h - what a model name in a request stands for: the store's model, its config, and what its GGUF says. */
+#ifndef MINKA_API_MODELS_H
+#define MINKA_API_MODELS_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "gguf/gguf.h"
+#include "store/store.h"
+
+/* The config blob, read; strings in the arena of the model. */
+struct model_config {
+    struct str format, family, type, file_type, requires, remote_host, remote_model;
+    const struct str *families, *capabilities; /* [n_families], [n_capabilities] */
+    u32 n_families, n_capabilities;
+    u32 context_length, embedding_length;
+};
+
+/* What the metadata of a GGUF file says; the same for ever, since blobs never change. */
+struct model_facts {
+    u32 context_length, embedding_length, file_type; /* 0 = not said */
+    bool has_file_type, has_template, template_tools, template_thinking;
+    bool embedding, vision, audio;
+};
+
+struct model {
+    struct store_model stored;
+    struct model_config config;
+    struct model_facts facts;
+    bool has_facts;
+    struct str name_short, name_full;
+    bool projector, adapter; /* has such layers */
+};
+
+enum capability { CAN_TOOLS, CAN_THINKING, CAN_COMPLETION, CAN_EMBEDDING, CAN_VISION, CAN_AUDIO, CAN_INSERT, CAN_COUNT };
+bool model_can(const struct model *m, enum capability c);
+/* Capabilities as a JSON array, config's own first; nothing is written if there are none. */
+void capabilities_json(struct buf *b, const struct model *m, const char *key);
+/* The details object of tags, show and ps. */
+void details_json(struct buf *b, const struct model *m, bool with_lengths);
+
+/* A name as a request writes it: source suffix cut, grammar checked. */
+enum name_fault { NAME_OK, NAME_EMPTY, NAME_INVALID, NAME_CONFLICT, NAME_CLOUD };
+enum name_fault model_ref_parse(struct str text, struct model_name *out, struct err *err);
+
+struct models;
+struct models *models_new(struct store *store) MUST_USE;
+void models_free(struct models *m);
+/* Everything about one name. ERR_NOT_FOUND if the store lacks it. */
+enum status models_find(struct models *ms, const struct model_name *name, struct arena *a, struct model *out,
+                        struct err *err) MUST_USE;
+/* The same for a model that the store has listed. */
+void models_describe(struct models *ms, const struct store_model *stored, struct arena *a, struct model *out);
+
+/* A GGUF blob, mapped and parsed. */
+struct gguf_open {
+    struct gguf gguf;
+    void *map;
+    size_t bytes;
+};
+enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open *out, struct err *err) MUST_USE;
+void model_gguf_close(struct gguf_open *g);
+
+#endif

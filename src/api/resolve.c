@@ -1,0 +1,235 @@
+/* resolve.c - model, parameters, defaults, messages: what every dialect needs before it can ask the backend. */
+#include "api/resolve.h"
+
+#include "base/limit.h"
+
+#define TEXT_CLOUD "ollama cloud is disabled: remote inference is unavailable"
+
+/* --- the model --- */
+
+static enum status name_refused(struct call *c, enum name_fault fault, enum name_style style, struct err *err) {
+    switch (fault) {
+    case NAME_CLOUD: c->refused_code = 403; return err_set(err, ERR_UNSUPPORTED, TEXT_CLOUD);
+    case NAME_EMPTY:
+        return style == NAME_STYLE_CHAT
+                   ? err_set(err, ERR_INVALID, "model is required")
+                   : err_set(err, ERR_NOT_FOUND, "model '%.*s' not found", STR_FMT(c->model));
+    case NAME_INVALID:
+    case NAME_CONFLICT: return ERR_INVALID; /* the text is in err */
+    case NAME_OK: break;
+    }
+    return OK;
+}
+
+enum status resolve_model(struct call *c, enum name_style style, struct model *m, struct err *err) {
+    struct model_name name;
+    enum name_fault fault = model_ref_parse(c->model, &name, err);
+    TRY(name_refused(c, fault, style, err));
+    enum status status = models_find(c->api->models, &name, &c->arena, m, err);
+    if (status == ERR_NOT_FOUND)
+        return err_set(err, status, "model '%.*s' not found", STR_FMT(c->model));
+    if (status != OK)
+        return status;
+    if (m->config.remote_host.n && m->config.remote_model.n)
+        return name_refused(c, NAME_CLOUD, style, err);
+    return OK;
+}
+
+enum status unsupported(const char *field, struct err *err) {
+    return err_set(err, ERR_UNSUPPORTED, "%s is not supported by minka yet", field);
+}
+
+enum status resolve_completion(const struct model *m, const char *route, struct call *c, struct err *err) {
+    if (m->stored.model_digest.n == 0)
+        return unsupported("a model without a GGUF layer", err);
+    if (m->has_facts && !model_can(m, CAN_COMPLETION)) {
+        struct buf b = {0};
+        go_quote(&b, c->model);
+        err_set(err, ERR_INVALID, "%.*s does not support %s", STR_FMT(buf_str(&b)), route);
+        buf_release(&b);
+        return ERR_INVALID;
+    }
+    if (m->adapter)
+        return unsupported("a model with an ADAPTER", err);
+    struct str own = str_trim(m->stored.template_text);
+    if (own.n && !m->facts.has_template && !str_is(own, "{{ .Prompt }}"))
+        return unsupported("the Go TEMPLATE of this model", err);
+    return OK;
+}
+
+/* --- parameters --- */
+
+enum status resolve_parameters(struct call *c, const struct model *m, struct options *o, struct err *err) {
+    options_init(o);
+    if (m->stored.params.n == 0)
+        return OK;
+    json_t *root;
+    enum status status = body_parse(m->stored.params, &root, err);
+    if (status == OK && !json_is_object(root))
+        status = err_set(err, ERR_CORRUPT, "the parameters of the model are no JSON object");
+    if (status == OK)
+        status = options_apply(o, root, &c->arena, err);
+    json_decref(root);
+    if (status != OK)
+        c->refused_code = 500;
+    return status;
+}
+
+enum status resolve_options(struct call *c, const json_t *object, struct options *o, struct err *err) {
+    if (!object)
+        return OK;
+    enum status status = options_apply(o, object, &c->arena, err);
+    if (status != OK)
+        c->refused_code = 500;
+    api_note_load_time(c->api, o->load_time);
+    return status;
+}
+
+enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given, struct err *err) {
+    *ns = api->config.keep_alive_ns_default;
+    *given = v != NULL;
+    if (!v)
+        return OK;
+    if (json_is_string(v))
+        return api_keep_alive(json_text(v), false, ns, err);
+    if (!json_is_number(v))
+        return err_set(err, ERR_INVALID, "Unsupported type: '%s'", json_kind(v));
+    struct buf b = {0};
+    json_write(&b, v);
+    enum status status = api_keep_alive(buf_str(&b), true, ns, err);
+    buf_release(&b);
+    return status;
+}
+
+/* --- messages --- */
+
+enum status message_add(struct message_list *l, struct arena *a, const struct gen_message *m, struct err *err) {
+    if (l->n == LIMIT_MESSAGES)
+        return err_set(err, ERR_INVALID, "more than %u messages", LIMIT_MESSAGES);
+    if (l->n == l->cap) {
+        struct gen_message *old = l->items;
+        l->cap = MAX(16u, l->cap * 2);
+        l->items = ARENA_ARRAY(a, struct gen_message, l->cap);
+        if (l->n)
+            memcpy(l->items, old, l->n * sizeof *old);
+    }
+    l->items[l->n++] = *m;
+    return OK;
+}
+
+enum status role_parse(struct str text, enum gen_role *role, struct err *err) {
+    for (enum gen_role r = ROLE_SYSTEM; r <= ROLE_TOOL; r++)
+        if (str_eq_nocase(text, str_of(gen_role_name(r)))) {
+            *role = r;
+            return OK;
+        }
+    if (str_eq_nocase(text, STR("developer"))) {
+        *role = ROLE_SYSTEM;
+        return OK;
+    }
+    return err_set(err, ERR_INVALID, "invalid role \"%.*s\": it is system, user, assistant or tool", STR_FMT(text));
+}
+
+struct str arguments_text(const json_t *v, struct arena *a) {
+    struct buf b = {0};
+    if (v)
+        json_write(&b, v);
+    struct str text = b.n ? arena_str(a, buf_str(&b)) : STR("{}");
+    buf_release(&b);
+    return text;
+}
+
+struct tool_call_fields {
+    struct str id;
+    json_t *function;
+};
+struct function_fields {
+    struct maybe_int index;
+    struct str name;
+    json_t *arguments;
+};
+
+static enum status tool_call_read(const json_t *v, struct gen_tool_call *out, struct arena *a, struct err *err) {
+    static const struct field call_fields[] = {
+        FIELD(tool_call_fields, id, "id", FIELD_STR),
+        FIELD(tool_call_fields, function, "function", FIELD_OBJECT),
+    };
+    static const struct field fields[] = {
+        FIELD(function_fields, index, "index", FIELD_INT),
+        FIELD(function_fields, name, "name", FIELD_STR),
+        FIELD(function_fields, arguments, "arguments", FIELD_OBJECT),
+    };
+    struct tool_call_fields c = {0};
+    struct function_fields f = {0};
+    TRY(fields_read(v, "ToolCall", call_fields, ARRAY_LEN(call_fields), &c, err));
+    if (c.function)
+        TRY(fields_read(c.function, "ToolCallFunction", fields, ARRAY_LEN(fields), &f, err));
+    *out = (struct gen_tool_call){c.id, f.name, arguments_text(f.arguments, a)};
+    return OK;
+}
+
+struct message_fields {
+    struct str role, content, thinking, tool_name, tool_call_id;
+    json_t *images, *tool_calls;
+};
+
+static enum status message_read(const json_t *v, struct gen_message *m, struct arena *a, struct err *err) {
+    static const struct field fields[] = {
+        FIELD(message_fields, role, "role", FIELD_STR),
+        FIELD(message_fields, content, "content", FIELD_STR),
+        FIELD(message_fields, thinking, "thinking", FIELD_STR),
+        FIELD(message_fields, images, "images", FIELD_LIST),
+        FIELD(message_fields, tool_calls, "tool_calls", FIELD_LIST),
+        FIELD(message_fields, tool_name, "tool_name", FIELD_STR),
+        FIELD(message_fields, tool_call_id, "tool_call_id", FIELD_STR),
+    };
+    struct message_fields f = {0};
+    TRY(fields_read(v, "Message", fields, ARRAY_LEN(fields), &f, err));
+    if (json_array_size(f.images))
+        return unsupported("images", err);
+    *m = (struct gen_message){.content = f.content,
+                              .thinking = f.thinking,
+                              .tool_name = f.tool_name,
+                              .tool_call_id = f.tool_call_id};
+    TRY(role_parse(f.role, &m->role, err));
+    size_t n = json_array_size(f.tool_calls);
+    struct gen_tool_call *calls = ARENA_ARRAY(a, struct gen_tool_call, n);
+    for (size_t i = 0; i < n; i++)
+        TRY(tool_call_read(json_array_get(f.tool_calls, i), &calls[i], a, err));
+    m->tool_calls = calls;
+    m->n_tool_calls = (u32)n;
+    return OK;
+}
+
+enum status messages_read(struct message_list *l, const json_t *list, struct arena *a, struct err *err) {
+    size_t i;
+    json_t *v;
+    json_array_foreach(list, i, v) {
+        struct gen_message m;
+        TRY(message_read(v, &m, a, err));
+        TRY(message_add(l, a, &m, err));
+    }
+    return OK;
+}
+
+enum status resolve_messages(struct call *c, const struct model *m, struct message_list *l, struct err *err) {
+    if (m->stored.messages.n == 0)
+        return OK;
+    json_t *root;
+    u32 first = l->n;
+    enum status status = body_parse(m->stored.messages, &root, err);
+    if (status == OK)
+        status = messages_read(l, root, &c->arena, err);
+    /* The tree goes, the list stays. */
+    for (u32 i = first; status == OK && i < l->n; i++) {
+        l->items[i].content = arena_str(&c->arena, l->items[i].content);
+        l->items[i].thinking = arena_str(&c->arena, l->items[i].thinking);
+        l->items[i].tool_name = arena_str(&c->arena, l->items[i].tool_name);
+        l->items[i].tool_call_id = arena_str(&c->arena, l->items[i].tool_call_id);
+        l->items[i].n_tool_calls = 0;
+    }
+    json_decref(root);
+    if (status != OK)
+        c->refused_code = 500;
+    return status;
+}
