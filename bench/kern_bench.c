@@ -19,6 +19,7 @@
 
 #define ARENA_BYTES ((size_t)192 << 20)
 #define REPETITIONS_MAX 400u
+#define REPETITION_BYTES ((size_t)4 << 20)
 
 struct options {
     const struct kern *kern;
@@ -88,25 +89,27 @@ static void figure_print(const struct options *o, u8 *arena, enum quant_type typ
     if (kind != KERN_ACT_F32)
         o->kern->quantize(&a, x, K, 0, rows);
 
+    /* A repetition multiplies as many slices in a row as make REPETITION_BYTES, as a model's matrices follow
+     * each other; then the same number of bytes behind them is only read. */
+    u32 slices = o->hot ? 1 : (u32)MAX(1, REPETITION_BYTES / bytes);
+    size_t span = ALIGN_UP(slices * bytes + 4096, block);
     f64 times[REPETITIONS_MAX], reads[REPETITIONS_MAX], peaks[REPETITIONS_MAX], spent = 0, sink = 0;
     u32 n = 0;
-    size_t at = 0;
-    for (; n < REPETITIONS_MAX && (spent < o->seconds || n < 9); n++) {
-        if (at + 2 * bytes + 4096 > ARENA_BYTES / block * block || o->hot)
+    for (size_t at = 0; n < REPETITIONS_MAX && (spent < o->seconds || n < 9); n++, at += o->hot ? 0 : 2 * span) {
+        if (at + 2 * span > ARENA_BYTES)
             at = 0;
         struct kern_mat w = {.data = arena + at, .type = type, .N = N, .K = K, .row_bytes = row_bytes};
         f64 t0 = thread_seconds();
-        o->kern->matmul(&w, 0, N, &a, out, N, scratch, w.data + bytes);
+        for (u32 i = 0; i < slices; i++, w.data += bytes)
+            o->kern->matmul(&w, 0, N, &a, out, N, scratch, w.data + bytes);
         f64 t1 = thread_seconds();
-        at += o->hot ? 0 : ALIGN_UP(bytes, block) + ALIGN_UP(4096, block);
-        sink += machine_read(o->kern->name, arena + (at + bytes > ARENA_BYTES ? 0 : at), bytes);
+        sink += machine_read(o->kern->name, arena + at + (o->hot ? 0 : span), slices * bytes);
         f64 t2 = thread_seconds();
         sink += machine_dot(o->kern->name, 2000);
         peaks[n] = thread_seconds() - t2;
-        times[n] = t1 - t0;
-        reads[n] = t2 - t1;
+        times[n] = (t1 - t0) / slices;
+        reads[n] = (t2 - t1) / slices;
         spent += t1 - t0;
-        at += o->hot ? 0 : ALIGN_UP(bytes, block) + ALIGN_UP(4096, block);
     }
     struct spread gb = spread_of((f64)bytes * 1e-9, times, n), read = spread_of((f64)bytes * 1e-9, reads, n);
     struct spread peak = spread_of(machine_dot_ops(o->kern->name, 2000) * 1e-9, peaks, n);

@@ -2,42 +2,32 @@
  * rows; decides what to prefetch. See matmul_avx512.h. */
 #include "kern/x86/matmul_avx512.h"
 
-/* How far ahead of the reader weights are fetched, in bytes of 16 rows together: about a microsecond at the
- * speed of the memory. Much less comes too late, much more leaves L1 before it is used. */
+/* How far ahead of the reader weights are fetched, in bytes of all rows of a tile together: some 350 ns at the
+ * speed of the memory. Half of it comes too late, twice as much leaves L1 before it is used. */
 #define AHEAD_BYTES (14u << 10)
 
 /* Activation rows that pass over a tile before the next tile is decoded are kept below half of L2. */
 #define ACTS_BYTES_MAX (512u << 10)
 
-/* Short rows: the same number of bytes, one tile ahead. Long rows: the same chunk of each
- * row AHEAD_BYTES / 16 further on, which may be in the next tile. */
+/* Walks the lines of each row in the order in which they will be read, which is `rows` streams at once: a column of
+ * lines at a time, the last column of a tile followed by the first of the next tile. (One stream through the next
+ * tile's bytes was slower, and useless for tiles that are larger than L1.) Behind the slice's end the walk goes on
+ * in `next` as if that had the same rows. */
 void avx512_prefetch_plan(struct walk *k, const u8 *tile_rows, u32 rows, size_t from, size_t to, struct tile *tile,
                           struct prefetch *pf) {
-    size_t stride = k->w->row_bytes, tile_bytes = stride * rows;
+    size_t stride = k->w->row_bytes, row_lines = DIV_CEIL(stride, 64), ahead = AHEAD_BYTES / rows / 64;
     u32 n = 0;
-    *pf = (struct prefetch){.at = tile->prefetch};
-    if (tile_bytes <= AHEAD_BYTES) {
-        pf->step = 64;
-        const u8 *p = tile_rows + tile_bytes + from * rows, *stop = p + (to - from) * rows;
-        for (; p < stop; p += 256)
+    for (size_t line = DIV_CEIL(from, 64); line < DIV_CEIL(to, 64); line++) {
+        size_t at = line + ahead;
+        const u8 *p = tile_rows + at / row_lines * rows * stride + at % row_lines * 64;
+        for (u32 row = 0; row < rows; row += 4, p += 4 * stride) {
             if (p < k->end)
                 tile->prefetch[n++] = p;
-            else if (k->next) {
-                tile->prefetch[n++] = k->next + k->next_at;
-                k->next_at += 256;
-            }
-    } else {
-        pf->step = stride;
-        size_t ahead = AHEAD_BYTES / rows;
-        for (size_t at = ALIGN_UP(from, 64); at < to; at += 64) {
-            size_t offset = at + ahead;
-            const u8 *p = tile_rows + offset % stride + offset / stride * tile_bytes;
-            for (u32 row = 0; row < rows; row += 4, p += 4 * stride)
-                if (p < k->end)
-                    tile->prefetch[n++] = p;
+            else if (k->next)
+                tile->prefetch[n++] = k->next + (p - k->end);
         }
     }
-    pf->n = n;
+    *pf = (struct prefetch){.at = tile->prefetch, .n = n, .step = stride};
 }
 
 const u8 *avx512_chunk_rows(const struct kern_mat *w, u32 n, size_t from, size_t to, struct tile *tile, size_t *stride) {
@@ -62,8 +52,10 @@ static void matmul_fused(struct walk *k, u32 n0, u32 n1, const struct kern_acts 
             columns = chunk_columns(k0, w->K, FUSED_K);
             size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes, stride;
             avx512_prefetch_plan(k, w->data + (size_t)n * w->row_bytes, 16, from, to, tile, &c.prefetch);
+            /* The kernel's share of the time grows with the rows. */
+            c.prefetch.n_early = c.prefetch.n / (a->rows + 1);
             const u8 *rows = avx512_chunk_rows(w, n, from, to, tile, &stride);
-            avx512_tile_load(w->type, rows, stride, columns, tile->T);
+            avx512_tile_load(w->type, rows, stride, columns, tile->T, &c.prefetch);
             c.n_blocks = columns / 32;
             c.a = a->blocks + k0 / 32;
             c.out = out + n;
@@ -99,11 +91,12 @@ static void matmul_unpacked(struct walk *k, u32 n0, u32 n1, const struct kern_ac
             size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes, stride;
             c.n_blocks = columns / 32;
             c.first = k0 == 0;
+            c.prefetch.n = c.prefetch.n_early = 0;
             for (u32 r = 0; r < 2; r++) {
                 u32 row = n + 16 * r;
                 c.mask[r] = rows_mask(row, n1);
                 const u8 *rows = avx512_chunk_rows(w, row, from, to, tile, &stride);
-                avx512_tile_load(w->type, rows, stride, columns, tile->T);
+                avx512_tile_load(w->type, rows, stride, columns, tile->T, &c.prefetch);
                 avx512_unpack(w->type, tile, c.n_blocks, r);
             }
             avx512_prefetch_plan(k, w->data + (size_t)n * w->row_bytes, 32, from, to, tile, &c.prefetch);

@@ -53,10 +53,12 @@ struct tile {
 };
 _Static_assert(sizeof(struct tile) <= KERN_MATMUL_SCRATCH_BYTES, "the tile fits the scratch");
 
-/* Lines to fetch while a chunk is worked on: groups of 4 lines `step` bytes apart, spread over its blocks. */
+/* Lines to fetch while a chunk is worked on, in groups of 4 that lie `step` bytes apart: n_early of the n groups
+ * during the transposition, the rest spread over the kernel's blocks. Evenly, because the processor keeps few
+ * misses open at a time and stalls on a burst. */
 struct prefetch {
     const u8 *const *at;
-    u32 n;
+    u32 n, n_early;
     size_t step;
 };
 
@@ -75,8 +77,9 @@ ALWAYS_INLINE void prefetch_4(const u8 *p, size_t step) {
 /* Transposes `bytes` bytes of 16 rows that lie `stride` apart: T[i][r] = dword i of row r. The last dword is
  * padded with zeros; nothing behind the bytes is read. */
 void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16]);
-/* Transposes n_values columns of 16 rows of a type, as its decoder in decode_avx512.h wants it. */
-void avx512_tile_load(enum quant_type type, const u8 *rows, size_t stride, u32 n_values, u32 (*T)[16]);
+/* Transposes n_values columns of 16 rows of a type, as its decoder in decode_avx512.h wants it, and fetches. */
+void avx512_tile_load(enum quant_type type, const u8 *rows, size_t stride, u32 n_values, u32 (*T)[16],
+                      struct prefetch *pf);
 
 /* One chunk of a matmul of 16 rows (fused) or 32 (unpacked). */
 struct chunk {
@@ -105,7 +108,6 @@ struct walk {
     const struct kern_mat *w;
     const u8 *end;  /* of the slice */
     const u8 *next; /* what is read after it, or NULL */
-    size_t next_at; /* bytes of next that are fetched already */
 };
 
 /* Lists the lines to fetch while bytes `from`..`to` of `rows` weight rows from tile_rows on are worked on. */

@@ -74,10 +74,19 @@ ALWAYS_INLINE void transpose_16(const u8 *p, size_t stride, __mmask16 bytes, u32
     _mm512_store_si512(T[3], t3);
 }
 
-ALWAYS_INLINE void transpose(const u8 *p, size_t stride, u32 bytes, u32 (*T)[16]) {
-    for (; bytes >= 64; bytes -= 64, p += 64, T += 16)
+/* Fetches up to two groups of lines; the rest of the list is the kernel's. */
+ALWAYS_INLINE void prefetch_some(struct prefetch *pf) {
+    for (u32 i = 0; i < 2 && pf->n_early > 0; i++, pf->n_early--, pf->n--)
+        prefetch_4(*pf->at++, pf->step);
+}
+
+ALWAYS_INLINE void transpose(const u8 *p, size_t stride, u32 bytes, u32 (*T)[16], struct prefetch *pf) {
+    for (; bytes >= 64; bytes -= 64, p += 64, T += 16) {
+        prefetch_some(pf);
         transpose_64(p, stride, T);
+    }
     if (bytes >= 32) {
+        prefetch_some(pf);
         transpose_32(p, stride, T);
         bytes -= 32, p += 32, T += 8;
     }
@@ -89,7 +98,10 @@ ALWAYS_INLINE void transpose(const u8 *p, size_t stride, u32 bytes, u32 (*T)[16]
         transpose_16(p, stride, (__mmask16)((1u << bytes) - 1), T);
 }
 
-void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16]) { transpose(rows, stride, bytes, T); }
+void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16]) {
+    struct prefetch none = {.n = 0};
+    transpose(rows, stride, bytes, T, &none);
+}
 
 /* The halves at p of 16 rows, as f32. */
 ALWAYS_INLINE __m512 halves_load(const u8 *p, size_t stride) {
@@ -100,15 +112,16 @@ ALWAYS_INLINE __m512 halves_load(const u8 *p, size_t stride) {
 #undef HALF
 }
 
-void avx512_tile_load(enum quant_type type, const u8 *rows, size_t stride, u32 n_values, u32 (*T)[16]) {
+void avx512_tile_load(enum quant_type type, const u8 *rows, size_t stride, u32 n_values, u32 (*T)[16],
+                      struct prefetch *pf) {
     u32 values = quant_block_values(type), bytes = quant_block_bytes(type);
     if (type != QUANT_Q6_K) {
-        transpose(rows, stride, n_values / values * bytes, T);
+        transpose(rows, stride, n_values / values * bytes, T, pf);
         return;
     }
     /* 210 bytes are no number of dwords: each block is transposed from its own start, its scale follows. */
     for (u32 i = 0; i < n_values / values; i++, rows += bytes, T += 53) {
-        transpose(rows, stride, 208, T);
+        transpose(rows, stride, 208, T, pf);
         _mm512_store_ps(T[52], halves_load(rows + 208, stride));
     }
 }
