@@ -74,7 +74,7 @@ static void check_seq(const struct kv_seq *q) {
 static void check_node(const struct kv_node *n) {
     check(n->n_tokens > 0);
     check(n->start == node_end(n->parent));
-    check(node_child(n->parent, n->tokens[0]) == n);
+    check(kv_node_child(n->parent, n->tokens[0]) == n);
     if (n->parent->parent)
         check(n->order < n->parent->order);
     check(!n->owner || n->n_pins > 0);

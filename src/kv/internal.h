@@ -80,13 +80,13 @@ struct kv_pool {
 
 /* --- pool.c --- */
 /* A page with no references yet, or NULL. */
-struct kv_page *page_alloc(struct kv_space *s, u32 group);
-void page_ref_seq(struct kv_page *p);
-void page_unref_seq(struct kv_page *p);
-void page_ref_node(struct kv_page *p);
-void page_unref_node(struct kv_page *p);
+struct kv_page *kv_page_alloc(struct kv_space *s, u32 group);
+void kv_page_ref_seq(struct kv_page *p);
+void kv_page_unref_seq(struct kv_page *p);
+void kv_page_ref_node(struct kv_page *p);
+void kv_page_unref_node(struct kv_page *p);
 /* Gives back a page that never got a reference. */
-void page_discard(struct kv_page *p);
+void kv_page_discard(struct kv_page *p);
 
 /* --- tree.c --- */
 static inline u32 node_end(const struct kv_node *n) { return n->start + n->n_tokens; }
@@ -96,18 +96,18 @@ static inline u32 node_page_end(const struct kv_node *n) { return DIV_CEIL(node_
 static inline u32 window_start(const struct kv_group *g, u32 n_tokens) {
     return g->window == 0 || n_tokens < g->window ? 0 : n_tokens - g->window + 1;
 }
-struct kv_node *node_new(struct kv_space *s, struct kv_node *parent, u32 start);
+struct kv_node *kv_node_new(struct kv_space *s, struct kv_node *parent, u32 start);
 /* Drops the node's pages and the node; it has no children and no pins. */
-void node_free(struct kv_node *n);
-void node_touch(struct kv_node *n, u64 now);
-struct kv_node *node_child(const struct kv_node *n, u32 token);
+void kv_node_free(struct kv_node *n);
+void kv_node_touch(struct kv_node *n, u64 now);
+struct kv_node *kv_node_child(const struct kv_node *n, u32 token);
 /* Cuts n before its token at (0 < at < n_tokens); n stays the lower part, the new upper part is returned. */
-struct kv_node *node_split(struct kv_node *n, u32 at);
+struct kv_node *kv_node_split(struct kv_node *n, u32 at);
 /* Longest usable match of tokens[n], see kv_seq_open: its length, and in *out the node that holds its last
  * position (the root if it is 0). */
-u32 tree_match(struct kv_space *s, const u32 *tokens, u32 n, struct kv_node **out);
+u32 kv_tree_match(struct kv_space *s, const u32 *tokens, u32 n, struct kv_node **out);
 /* Adds tokens[0..n-1] to the tree with the pages of seq, which holds them all (but released ones); moves
  * seq->node to where they end. */
-void tree_insert(struct kv_seq *seq, const u32 *tokens, u32 n, u64 now);
+void kv_tree_insert(struct kv_seq *seq, const u32 *tokens, u32 n, u64 now);
 
 #endif

@@ -91,6 +91,7 @@ u64 kv_pool_limit_bytes(const struct kv_pool *p);
 /* Extents with pinned pages: what stays mapped when kv_evict has freed all it can. */
 u64 kv_pool_pinned_extent_bytes(const struct kv_pool *p);
 u64 kv_space_pinned_extent_bytes(const struct kv_space *s);
+u64 kv_space_pinned_bytes(const struct kv_space *s); /* pages only */
 /* The last page that could not be had: the system had no memory (else the limit was reached). */
 bool kv_pool_refused(const struct kv_pool *p);
 

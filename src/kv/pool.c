@@ -75,6 +75,7 @@ u64 kv_pool_pinned_extent_bytes(const struct kv_pool *p) {
 }
 
 u64 kv_space_pinned_extent_bytes(const struct kv_space *s) { return s->pinned_extent_bytes; }
+u64 kv_space_pinned_bytes(const struct kv_space *s) { return s->pinned_bytes; }
 
 static void group_init(struct kv_group_pool *gp, const struct kv_group *g) {
     check(g->n_layers > 0 && g->n_kv_heads > 0);
@@ -92,7 +93,7 @@ struct kv_space *kv_space_new(struct kv_pool *p, const struct kv_layout *l, u64 
     s->identity = identity;
     for (u32 i = 0; i < l->n_groups; i++)
         group_init(&s->groups[i], &l->groups[i]);
-    s->root = node_new(s, NULL, 0);
+    s->root = kv_node_new(s, NULL, 0);
     s->next = p->spaces;
     if (s->next)
         s->next->prev = s;
@@ -104,7 +105,7 @@ void kv_space_free(struct kv_space *s) {
     check(s->seqs == NULL);
     kv_space_drop_cached(s);
     check(s->n_nodes == 0 && s->mapped_bytes == 0);
-    node_free(s->root);
+    kv_node_free(s->root);
     if (s->next)
         s->next->prev = s->prev;
     if (s->prev)
@@ -181,7 +182,7 @@ static void extent_unmap(struct kv_extent *e) {
 
 /* ---------------------------------------------------------------- pages */
 
-struct kv_page *page_alloc(struct kv_space *s, u32 group) {
+struct kv_page *kv_page_alloc(struct kv_space *s, u32 group) {
     struct kv_group_pool *gp = &s->groups[group];
     struct kv_extent *e = gp->partial;
     if (!e)
@@ -197,7 +198,7 @@ struct kv_page *page_alloc(struct kv_space *s, u32 group) {
     return p;
 }
 
-void page_discard(struct kv_page *p) {
+void kv_page_discard(struct kv_page *p) {
     struct kv_extent *e = p->extent;
     check(p->seq_refs == 0 && p->node_refs == 0);
     if (e->n_free == 0) {
@@ -211,7 +212,7 @@ void page_discard(struct kv_page *p) {
 
 static u64 page_bytes(const struct kv_page *p) { return extent_group(p->extent)->page_bytes; }
 
-void page_ref_seq(struct kv_page *p) {
+void kv_page_ref_seq(struct kv_page *p) {
     struct kv_space *s = p->extent->space;
     if (p->seq_refs++ > 0)
         return;
@@ -222,7 +223,7 @@ void page_ref_seq(struct kv_page *p) {
         s->cached_bytes -= page_bytes(p);
 }
 
-void page_unref_seq(struct kv_page *p) {
+void kv_page_unref_seq(struct kv_page *p) {
     struct kv_space *s = p->extent->space;
     check(p->seq_refs > 0);
     if (--p->seq_refs > 0)
@@ -233,18 +234,18 @@ void page_unref_seq(struct kv_page *p) {
     if (p->node_refs > 0)
         s->cached_bytes += page_bytes(p);
     else
-        page_discard(p);
+        kv_page_discard(p);
 }
 
-void page_ref_node(struct kv_page *p) {
+void kv_page_ref_node(struct kv_page *p) {
     if (p->node_refs++ == 0 && p->seq_refs == 0)
         p->extent->space->cached_bytes += page_bytes(p);
 }
 
-void page_unref_node(struct kv_page *p) {
+void kv_page_unref_node(struct kv_page *p) {
     check(p->node_refs > 0);
     if (--p->node_refs > 0 || p->seq_refs > 0)
         return;
     p->extent->space->cached_bytes -= page_bytes(p);
-    page_discard(p);
+    kv_page_discard(p);
 }

@@ -23,14 +23,14 @@ static void table_push(struct kv_table *t, struct kv_page *p) {
     t->pages[t->n_pages] = p ? p->data : NULL;
     t->n_pages++;
     if (p)
-        page_ref_seq(p);
+        kv_page_ref_seq(p);
 }
 
 /* Back to n_pages: undoes pushes. */
 static void table_cut(struct kv_table *t, u32 n_pages) {
     while (t->n_pages > n_pages)
         if (t->held[--t->n_pages])
-            page_unref_seq(t->held[t->n_pages]);
+            kv_page_unref_seq(t->held[t->n_pages]);
 }
 
 bool kv_seq_reserve(struct kv_seq *seq, u32 n_tokens) {
@@ -41,7 +41,7 @@ bool kv_seq_reserve(struct kv_seq *seq, u32 n_tokens) {
     for (u32 g = 0; g < n_groups; g++) {
         struct kv_table *t = &seq->tables[g];
         while (t->n_pages < n_pages) {
-            struct kv_page *p = page_alloc(seq->space, g);
+            struct kv_page *p = kv_page_alloc(seq->space, g);
             if (!p) {
                 for (u32 k = 0; k <= g; k++)
                     table_cut(&seq->tables[k], before[k]);
@@ -74,11 +74,11 @@ u64 kv_seq_held_bytes(const struct kv_seq *seq) {
 /* Pages for the copies of the page that the match ends in; all groups or none. */
 static bool copies_alloc(struct kv_space *s, struct kv_page *copies[KV_GROUPS_MAX]) {
     for (u32 g = 0; g < s->layout.n_groups; g++) {
-        copies[g] = page_alloc(s, g);
+        copies[g] = kv_page_alloc(s, g);
         if (copies[g])
             continue;
         while (g-- > 0)
-            page_discard(copies[g]);
+            kv_page_discard(copies[g]);
         return false;
     }
     return true;
@@ -113,7 +113,7 @@ static void table_fill(struct kv_seq *seq, u32 group, const struct kv_node *node
                 page_copy(seq->space, group, copy, p);
                 p = copy;
             }
-            page_ref_seq(p);
+            kv_page_ref_seq(p);
         }
         t->held[i] = p;
         t->pages[i] = p ? p->data : NULL;
@@ -125,13 +125,13 @@ u32 kv_seq_open(struct kv_seq *seq, struct kv_space *s, const u32 *tokens, u32 n
     check(n >= 1);
     struct kv_page *copies[KV_GROUPS_MAX] = {NULL};
     struct kv_node *node;
-    u32 matched = tree_match(s, tokens, n - 1, &node);
+    u32 matched = kv_tree_match(s, tokens, n - 1, &node);
     while (matched % KV_PAGE_TOKENS && !copies_alloc(s, copies))
-        matched = tree_match(s, tokens, matched / KV_PAGE_TOKENS * KV_PAGE_TOKENS, &node);
+        matched = kv_tree_match(s, tokens, matched / KV_PAGE_TOKENS * KV_PAGE_TOKENS, &node);
     if (matched < node_end(node))
-        node = node_split(node, matched - node->start);
+        node = kv_node_split(node, matched - node->start);
     node->n_pins++;
-    node_touch(node, now);
+    kv_node_touch(node, now);
     seq->space = s;
     seq->node = node;
     seq->n_tokens = matched;
@@ -147,12 +147,12 @@ u32 kv_seq_open(struct kv_seq *seq, struct kv_space *s, const u32 *tokens, u32 n
 
 u32 kv_space_match(struct kv_space *s, const u32 *tokens, u32 n) {
     struct kv_node *node;
-    return tree_match(s, tokens, n - 1, &node);
+    return kv_tree_match(s, tokens, n - 1, &node);
 }
 
 u64 kv_space_need_bytes(struct kv_space *s, const u32 *tokens, u32 n, u32 n_reserve) {
     struct kv_node *end;
-    u32 matched = tree_match(s, tokens, n - 1, &end);
+    u32 matched = kv_tree_match(s, tokens, n - 1, &end);
     u64 sum = kv_plan_bytes(&s->layout, n_reserve);
     for (u32 g = 0; g < s->layout.n_groups; g++) {
         const struct kv_node *node = end;
@@ -173,7 +173,7 @@ void kv_seq_publish(struct kv_seq *seq, const u32 *tokens, u32 n_tokens, u64 now
     check(n_tokens <= seq->n_tokens);
     u32 full = n_tokens / KV_PAGE_TOKENS * KV_PAGE_TOKENS;
     if (full > node_end(seq->node))
-        tree_insert(seq, tokens, full, now);
+        kv_tree_insert(seq, tokens, full, now);
 }
 
 /* The tree keeps page i of a window group although its sequence has left it. */
@@ -198,9 +198,9 @@ void kv_seq_trim(struct kv_seq *seq) {
             bool own = node->owner == seq && i >= node_first_page(node) && i < node_page_end(node);
             if (own && p->node_refs == 1 && p->seq_refs == 1 && !is_checkpoint(group, i)) {
                 node->pages[g][i - node_first_page(node)] = NULL;
-                page_unref_node(p);
+                kv_page_unref_node(p);
             }
-            page_unref_seq(p);
+            kv_page_unref_seq(p);
         }
     }
 }
@@ -212,7 +212,7 @@ void kv_seq_close(struct kv_seq *seq, const u32 *tokens, bool keep, u64 now) {
     if (!s)
         return;
     if (keep && seq->n_tokens > node_end(seq->node))
-        tree_insert(seq, tokens, seq->n_tokens, now);
+        kv_tree_insert(seq, tokens, seq->n_tokens, now);
     seq->node->n_pins--;
     if (seq->node->owner == seq)
         seq->node->owner = NULL;

@@ -37,7 +37,7 @@ static void list_insert(struct kv_node *n, struct kv_node *at) {
         p->oldest = n;
 }
 
-void node_touch(struct kv_node *n, u64 now) {
+void kv_node_touch(struct kv_node *n, u64 now) {
     for (; n->parent; n = n->parent) {
         n->last_used = now;
         list_remove(n);
@@ -60,7 +60,7 @@ static u32 child_index(const struct kv_node *n, u32 token) {
     return lo;
 }
 
-struct kv_node *node_child(const struct kv_node *n, u32 token) {
+struct kv_node *kv_node_child(const struct kv_node *n, u32 token) {
     u32 i = child_index(n, token);
     return i < n->n_children && n->children[i]->tokens[0] == token ? n->children[i] : NULL;
 }
@@ -85,7 +85,7 @@ static void child_remove(struct kv_node *parent, const struct kv_node *n) {
             (parent->n_children - at) * sizeof(struct kv_node *));
 }
 
-struct kv_node *node_new(struct kv_space *s, struct kv_node *parent, u32 start) {
+struct kv_node *kv_node_new(struct kv_space *s, struct kv_node *parent, u32 start) {
     struct kv_node *n = xcalloc(1, sizeof *n);
     n->space = s;
     n->parent = parent;
@@ -105,7 +105,7 @@ static bool node_drop_page(struct kv_node *n, u32 group, u32 page_index) {
     if (!p)
         return false;
     bool last = p->node_refs == 1 && p->seq_refs == 0;
-    page_unref_node(p);
+    kv_page_unref_node(p);
     return last;
 }
 
@@ -115,7 +115,7 @@ static void node_drop_pages(struct kv_node *n) {
             node_drop_page(n, g, i);
 }
 
-void node_free(struct kv_node *n) {
+void kv_node_free(struct kv_node *n) {
     check(n->n_children == 0 && n->n_pins == 0);
     if (n->parent) {
         node_drop_pages(n);
@@ -143,12 +143,12 @@ static void node_grow(struct kv_node *n, u32 n_tokens) {
         n->pages[g] = xrealloc(n->pages[g], n->pages_cap * sizeof(struct kv_page *));
 }
 
-struct kv_node *node_split(struct kv_node *n, u32 at) {
+struct kv_node *kv_node_split(struct kv_node *n, u32 at) {
     check(at > 0 && at < n->n_tokens);
     struct kv_node *parent = n->parent;
     u32 cut = n->start + at, first = node_first_page(n), page_end = node_page_end(n);
     child_remove(parent, n);
-    struct kv_node *upper = node_new(n->space, parent, n->start);
+    struct kv_node *upper = kv_node_new(n->space, parent, n->start);
     node_grow(upper, at);
     memcpy(upper->tokens, n->tokens, at * sizeof(u32));
     upper->n_tokens = at;
@@ -166,7 +166,7 @@ struct kv_node *node_split(struct kv_node *n, u32 at) {
         struct kv_page **pages = n->pages[g];
         memcpy(upper->pages[g], pages, upper_pages * sizeof *pages);
         if (upper_pages > skip && pages[skip])
-            page_ref_node(pages[skip]);
+            kv_page_ref_node(pages[skip]);
         memmove(pages, pages + skip, (page_end - first - skip) * sizeof *pages);
     }
     child_add(upper, n);
@@ -199,11 +199,11 @@ static u32 match_group(const struct kv_node *node, u32 group, u32 n_matched) {
     return n_matched;
 }
 
-u32 tree_match(struct kv_space *s, const u32 *tokens, u32 n, struct kv_node **out) {
+u32 kv_tree_match(struct kv_space *s, const u32 *tokens, u32 n, struct kv_node **out) {
     struct kv_node *node = s->root;
     u32 pos = 0;
     while (pos < n && pos == node_end(node)) {
-        struct kv_node *child = node_child(node, tokens[pos]);
+        struct kv_node *child = kv_node_child(node, tokens[pos]);
         if (!child)
             break;
         pos += common_prefix(child->tokens, tokens + pos, MIN(child->n_tokens, n - pos));
@@ -237,13 +237,13 @@ static void node_exchange(struct kv_node *n, struct kv_seq *seq, u32 n_computed)
                 continue;
             u32 page_end = (i + 1) * KV_PAGE_TOKENS;
             if (!*slot) {
-                page_ref_node(own);
+                kv_page_ref_node(own);
                 *slot = own;
             } else if (page_end <= n_computed && page_end <= node_end(n)) {
-                page_ref_seq(*slot);
+                kv_page_ref_seq(*slot);
                 t->held[i] = *slot;
                 t->pages[i] = (*slot)->data;
-                page_unref_seq(own);
+                kv_page_unref_seq(own);
             }
         }
     }
@@ -264,25 +264,25 @@ static void node_extend(struct kv_node *n, const struct kv_seq *seq, const u32 *
         for (u32 i = from; i < node_page_end(n); i++) {
             struct kv_page *p = seq->tables[g].held[i];
             if (p)
-                page_ref_node(p);
+                kv_page_ref_node(p);
             n->pages[g][i - node_first_page(n)] = p;
         }
     }
 }
 
-void tree_insert(struct kv_seq *seq, const u32 *tokens, u32 n, u64 now) {
+void kv_tree_insert(struct kv_seq *seq, const u32 *tokens, u32 n, u64 now) {
     struct kv_node *old = seq->node, *node = old;
     while (node_end(node) < n) {
         u32 pos = node_end(node);
-        struct kv_node *child = node_child(node, tokens[pos]);
+        struct kv_node *child = kv_node_child(node, tokens[pos]);
         if (child) {
             u32 m = common_prefix(child->tokens, tokens + pos, MIN(child->n_tokens, n - pos));
-            node = m < child->n_tokens ? node_split(child, m) : child;
+            node = m < child->n_tokens ? kv_node_split(child, m) : child;
             node_exchange(node, seq, n);
         } else if (node->owner == seq && node->n_pins == 1 && node->n_children == 0) {
             node_extend(node, seq, tokens, n);
         } else {
-            struct kv_node *leaf = node_new(seq->space, node, pos);
+            struct kv_node *leaf = kv_node_new(seq->space, node, pos);
             node_extend(leaf, seq, tokens, n);
             child_add(node, leaf);
             leaf->owner = seq;
@@ -296,7 +296,7 @@ void tree_insert(struct kv_seq *seq, const u32 *tokens, u32 n, u64 now) {
         node->n_pins++;
         seq->node = node;
     }
-    node_touch(node, now);
+    kv_node_touch(node, now);
 }
 
 /* ---------------------------------------------------------------- eviction */
@@ -314,7 +314,7 @@ static u64 leaf_evict(struct kv_node *n, u64 bytes) {
     if (i * KV_PAGE_TOKENS > n->start)
         n->n_tokens = i * KV_PAGE_TOKENS - n->start;
     else
-        node_free(n);
+        kv_node_free(n);
     return freed;
 }
 

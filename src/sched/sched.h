@@ -4,7 +4,7 @@
  * engine and the simulator in the tests drive the very same code. It owns the queue, the running set,
  * the token lists, the KV pages and the memory ledger; it knows nothing of weights, text or sockets.
  *
- * A request's life (the only place that changes the state is request_move() in sched.c):
+ * A request's life (the only place that changes the state is sreq_move() in sched.c):
  *
  *   ARRIVE -> QUEUED --prompt ready, model loaded, room--> PREFILL -> DECODE -> gone
  *                ^                                            |          |
@@ -14,13 +14,18 @@
  *
  * Rules:
  *  - FIFO per model is the order of admission; a parked request resumes before any new admission, in
- *    arrival order; the oldest running request is never parked.
+ *    arrival order; the oldest running request is never parked for want of pages.
+ *  - A request whose prompt isn't tokenized yet lets ready ones of its model pass.
+ *  - Requests that share a beginning compute it once: the younger wait until the oldest has got that far.
  *  - A step is one pass of one model: first a row for every decoding request (all of them, always), then
  *    prompt slices of the admitted prompts, shared equally, of at least SLICE_MIN tokens in total, as
  *    many as the step target allows (from measured cost per row). Several models take turns.
  *  - The bound counts every waiting request: queued and parked ones, of all models.
  *  - Pages are taken as tokens arrive. Without room: evict cached pages, then park the youngest running
  *    request; a request that could never fit alone is refused on arrival of its prompt.
+ *  - The head of a model's queue waits at most max_wait for its model, then a resident model admits nobody,
+ *    its running requests are parked, it is unloaded. A model stays at least RESIDENCY_SHARE of max_wait, so
+ *    with n such models waiting it is max_wait + n times that, plus loads and the step that runs.
  *  - The ledger: weights + KV extents + scratch + fixed <= limit, checked before anything is planned. */
 #ifndef MINKA_SCHED_H
 #define MINKA_SCHED_H
@@ -48,10 +53,11 @@ struct sched_config {
 enum sched_event_kind {
     SCHED_MODEL,    /* model: announced (or announced again) */
     SCHED_FORGET,   /* model_id: its file is gone; queued requests fail */
-    SCHED_ARRIVE,   /* request_id, model_id, keep_alive_ns */
+    SCHED_ARRIVE,   /* request_id, model_id, keep_alive_ns, readmitted */
     SCHED_PROMPT,   /* request_id, prompt: rendered and tokenized */
-    SCHED_CANCEL,   /* request_id: client gone, or the engine ended it with an error */
-    SCHED_LOADED,   /* model_id, status */
+    SCHED_CANCEL,   /* request_id: client gone (status OK), or the engine ended it with an error (else:
+                       its pages are not kept) */
+    SCHED_LOADED,   /* model_id, status, text */
     SCHED_UNLOADED, /* model_id */
     SCHED_STEP,     /* step: what the planned step gave */
     SCHED_LIMITS,   /* memory_limit_bytes */
@@ -104,6 +110,8 @@ struct sched_event {
     i64 keep_alive_ns; /* < 0 = for ever, 0 = unload when idle */
     u64 memory_limit_bytes;
     enum status status;
+    const char *text; /* LOADED with a failure: what its clients are told; NULL = a general sentence */
+    bool readmitted;  /* ARRIVE: was accepted before an engine crash, the bound does not apply */
     struct sched_model model;
     struct sched_prompt prompt;
     struct sched_step step;
