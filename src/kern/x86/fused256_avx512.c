@@ -23,6 +23,18 @@
     if ((c) < C)                                                                                             \
         _mm512_mask_storeu_ps(out##c, ch->mask[0], acc##c);
 
+/* fused_X_C for C = 1, 2, 3, 4, 6; 5 rows run as 6. */
+#define INSTANCES(X) INSTANCE(X, 1) INSTANCE(X, 2) INSTANCE(X, 3) INSTANCE(X, 4) INSTANCE(X, 6)
+#define DISPATCH(X)                                                                                          \
+    switch (c->rows) {                                                                                       \
+    case 1: fused_##X##_1(c); break;                                                                         \
+    case 2: fused_##X##_2(c); break;                                                                         \
+    case 3: fused_##X##_3(c); break;                                                                         \
+    case 4: fused_##X##_4(c); break;                                                                         \
+    default: fused_##X##_6(c); break;                                                                        \
+    }                                                                                                        \
+    break;
+
 #define FUSED(X)                                                                                             \
     ALWAYS_INLINE void fused_##X(const u32 C, const struct chunk *ch) {                                      \
         const u32(*T)[16] = (const u32(*)[16])ch->tile->T;                                                   \

@@ -67,18 +67,5 @@
     if ((c) < C)                                                                                             \
         _mm512_mask_storeu_ps(out##c, ch->mask[0], F##c);
 
-/* fused_X_C for C = 1, 2, 3, 4, 6, 8; 5 and 7 rows run as 6 and 8. */
-#define INSTANCE(X, C) \
+#define INSTANCE(X, C)                                                                                       \
     static __attribute__((noinline)) void fused_##X##_##C(const struct chunk *ch) { fused_##X(C, ch); }
-#define INSTANCES(X) INSTANCE(X, 1) INSTANCE(X, 2) INSTANCE(X, 3) INSTANCE(X, 4) INSTANCE(X, 6) INSTANCE(X, 8)
-#define DISPATCH(X)                                                                                          \
-    switch (c->rows) {                                                                                       \
-    case 1: fused_##X##_1(c); break;                                                                         \
-    case 2: fused_##X##_2(c); break;                                                                         \
-    case 3: fused_##X##_3(c); break;                                                                         \
-    case 4: fused_##X##_4(c); break;                                                                         \
-    case 5:                                                                                                  \
-    case 6: fused_##X##_6(c); break;                                                                         \
-    default: fused_##X##_8(c); break;                                                                        \
-    }                                                                                                        \
-    break;

@@ -15,7 +15,9 @@
  * in `next` as if that had the same rows. */
 void avx512_prefetch_plan(struct walk *k, const u8 *tile_rows, u32 rows, size_t from, size_t to, struct tile *tile,
                           struct prefetch *pf) {
-    size_t stride = k->w->row_bytes, row_lines = DIV_CEIL(stride, 64), ahead = AHEAD_BYTES / rows / 64;
+    size_t stride = k->w->row_bytes, row_lines = DIV_CEIL(stride, 64);
+    /* At least a chunk: its own lines are read before the first of these is fetched. */
+    size_t ahead = MAX(AHEAD_BYTES / rows, to - from) / 64;
     u32 n = 0;
     for (size_t line = DIV_CEIL(from, 64); line < DIV_CEIL(to, 64); line++) {
         size_t at = line + ahead;
@@ -68,15 +70,17 @@ static void matmul_fused(struct walk *k, u32 n0, u32 n1, const struct kern_acts 
         }
 }
 
-/* All activation rows of a over one unpacked chunk, in groups as equal as possible. */
+/* All activation rows of a over one unpacked chunk, in groups as equal as possible; each fetches its share. */
 static void groups_run(enum quant_type type, struct chunk *c, const struct kern_act_block *a, u32 rows, f32 *out) {
-    u32 n_groups = DIV_CEIL(rows, UNPACKED_ROWS_MAX);
+    u32 n_groups = DIV_CEIL(rows, UNPACKED_ROWS_MAX), n_fetch = c->prefetch.n;
+    const u8 *const *list = c->prefetch.at;
     for (u32 i = 0, row = 0; i < n_groups; i++, row += c->rows) {
         c->rows = (rows - row) / (n_groups - i);
         c->a = a + row * c->a_stride;
         c->out = out + row * c->ldo;
+        c->prefetch.at = list + n_fetch * i / n_groups;
+        c->prefetch.n = n_fetch * (i + 1) / n_groups - n_fetch * i / n_groups;
         avx512_unpacked(type, c);
-        c->prefetch.n = 0;
     }
 }
 
@@ -85,9 +89,10 @@ static void matmul_unpacked(struct walk *k, u32 n0, u32 n1, const struct kern_ac
     const struct kern_mat *w = k->w;
     u32 values = quant_block_values(w->type), bytes = quant_block_bytes(w->type);
     struct chunk c = {.tile = tile, .a_stride = a->K / 32, .ldo = ldo};
+    u32 columns_max = row1 - row0 < 24 && bytes * 32 > values * 21 ? UNPACKED_K_FEW : UNPACKED_K;
     for (u32 n = n0; n < n1; n += 32)
         for (u32 k0 = 0, columns; k0 < w->K; k0 += columns) {
-            columns = chunk_columns(k0, w->K, UNPACKED_K);
+            columns = chunk_columns(k0, w->K, columns_max);
             size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes, stride;
             c.n_blocks = columns / 32;
             c.first = k0 == 0;
@@ -112,7 +117,7 @@ void avx512_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_a
     struct walk k = {.w = w, .end = w->data + n1 * w->row_bytes, .next = next};
     if (a->kind == KERN_ACT_F32) {
         avx512_matmul_f32(&k, n0, n1, a, out, ldo, tile);
-    } else if (a->rows <= FUSED_ROWS_MAX) {
+    } else if (a->rows <= (a->kind == KERN_ACT_Q8 ? FUSED32_ROWS_MAX : FUSED256_ROWS_MAX)) {
         matmul_fused(&k, n0, n1, a, out, ldo, tile);
     } else {
         u32 rows_max = MAX(ACTS_BYTES_MAX / (a->K / 32 * 48), 32u), n_passes = DIV_CEIL(a->rows, rows_max);

@@ -4,7 +4,7 @@
  * lies "one row per lane", all decoding is vertical, and one output is one lane of one f32 accumulator that
  * walks K in block order, for every number of activation rows. So neither horizontal sums nor a dependence
  * on the batch exist anywhere. Two paths share the transposition and the decoders:
- *   fused    up to FUSED_ROWS_MAX activation rows: 16 weight rows, decoded in registers, bound by memory
+ *   fused    up to 6 or 8 activation rows: 16 weight rows, decoded in registers, bound by memory
  *   unpacked more of them: 2 x 16 weight rows are decoded to scratch once and multiplied by groups of up to 6
  *            activation rows, bound by the dot product units */
 #ifndef MINKA_MATMUL_AVX512_H
@@ -25,8 +25,10 @@
  * taken along, so that rows of 576 or 640 need no second chunk. */
 #define FUSED_K 256u
 #define UNPACKED_K 512u
+#define UNPACKED_K_FEW 256u /* for few rows of wide types, where the next chunk must fit beside this one */
 #define CHUNK_K_MAX 640u
-#define FUSED_ROWS_MAX 8u
+#define FUSED32_ROWS_MAX 8u
+#define FUSED256_ROWS_MAX 6u /* two blocks at a time and a sum over 256 columns: more rows spill */
 #define UNPACKED_ROWS_MAX 6u
 /* A block of 32 in the widest type (Q8_0) is 34 bytes. */
 #define CHUNK_BYTES_MAX (CHUNK_K_MAX / 32 * 34)
@@ -95,12 +97,12 @@ struct chunk {
     struct prefetch prefetch;
 };
 
-/* Multiplies the transposed tile by 1..FUSED_ROWS_MAX activation rows. */
+/* Multiplies the transposed tile by 1..FUSED32_ROWS_MAX or FUSED256_ROWS_MAX activation rows. */
 void avx512_fused32(enum quant_type type, const struct chunk *c);
 void avx512_fused256(enum quant_type type, const struct chunk *c);
 /* Decodes the transposed tile into half r of W, D and M. */
 void avx512_unpack(enum quant_type type, struct tile *tile, u32 n_blocks, u32 r);
-/* Multiplies the unpacked tile by 4..UNPACKED_ROWS_MAX activation rows. */
+/* Multiplies the unpacked tile by 3..UNPACKED_ROWS_MAX activation rows. */
 void avx512_unpacked(enum quant_type type, const struct chunk *c);
 
 /* A slice of a matrix and what to fetch while it is walked. */

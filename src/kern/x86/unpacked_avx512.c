@@ -1,4 +1,4 @@
-/* unpacked_avx512.c - the unpacked tile of 2 x 16 weight rows times 4..6 activation rows c.
+/* unpacked_avx512.c - the unpacked tile of 2 x 16 weight rows times 3..6 activation rows c.
  *
  * Per block 12 integer accumulators, 2 weight vectors and a broadcast are live, and 12 float accumulators:
  * 27 of 32 registers. Two weight vectors by 5 or 6 rows is the measured optimum: one weight vector is bound by
@@ -126,7 +126,7 @@ ALWAYS_INLINE void unpacked(const u32 C, const enum form form, const struct chun
     static __attribute__((noinline)) void unpacked_##form##_##C(const struct chunk *c, u32 bias_shift) {     \
         unpacked(C, form, c, bias_shift);                                                                    \
     }
-#define INSTANCES(form) INSTANCE(form, 4) INSTANCE(form, 5) INSTANCE(form, 6)
+#define INSTANCES(form) INSTANCE(form, 3) INSTANCE(form, 4) INSTANCE(form, 5) INSTANCE(form, 6)
 INSTANCES(FORM_32)
 INSTANCES(FORM_32_MIN)
 INSTANCES(FORM_256)
@@ -134,12 +134,12 @@ INSTANCES(FORM_256_MIN)
 INSTANCES(FORM_256_HALVES)
 
 #define DISPATCH(form, bias_shift)                                                                           \
-    if (c->rows == 4)                                                                                        \
-        unpacked_##form##_4(c, bias_shift);                                                                  \
-    else if (c->rows == 5)                                                                                   \
-        unpacked_##form##_5(c, bias_shift);                                                                  \
-    else                                                                                                     \
-        unpacked_##form##_6(c, bias_shift);                                                                  \
+    switch (c->rows) {                                                                                       \
+    case 3: unpacked_##form##_3(c, bias_shift); break;                                                       \
+    case 4: unpacked_##form##_4(c, bias_shift); break;                                                       \
+    case 5: unpacked_##form##_5(c, bias_shift); break;                                                       \
+    default: unpacked_##form##_6(c, bias_shift); break;                                                      \
+    }                                                                                                        \
     break;
 
 void avx512_unpacked(enum quant_type type, const struct chunk *c) {
