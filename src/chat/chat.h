@@ -12,7 +12,7 @@ struct chat_model {
     const struct chat_template *chat_template; /* the model's own; NULL: the plain default, contents joined */
 };
 
-/* What the prompt became. rendered and ids are appended to; the caller owns and reuses them. */
+/* What the prompt became. The caller owns it and reuses it: what was in it is replaced. */
 struct chat_prompt {
     struct buf rendered;
     struct token_list ids;
@@ -25,7 +25,17 @@ void chat_prompt_release(struct chat_prompt *p);
  * is the longest suffix that fits). Then a prompt of more than num_ctx - 1 tokens is cut: the first
  * num_keep (+ BOS) and a tail so that the total is num_ctx - max((num_ctx - keep) / 2, 1). Without
  * truncate: ERR_INVALID "the prompt is longer than the context length ...". r->context goes in front.
- * A BOS that the template wrote itself is not doubled. */
+ * A BOS that the template wrote itself is not doubled.
+ *
+ * A last message of the assistant without tool calls is continued: the prompt ends with its content.
+ * Jinja sees: messages {role, content, thinking and reasoning_content, tool_calls {type, function {name,
+ * arguments as object}, id}, name and tool_call_id}, tools, add_generation_prompt, bos_token, eos_token,
+ * enable_thinking, thinking and reasoning_effort where the request sets think, and the members of
+ * template_kwargs. A template in the request is Jinja if it contains "{%", else Go.
+ *
+ * ERR_INVALID: the template refuses the messages (its own text) or a JSON text in r is wrong;
+ * ERR_UNSUPPORTED: GEN_FORM_FILL without an insert form; ERR_TOO_LARGE: over a limit of templates, or of
+ * arena. */
 enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r,
                         struct arena *arena, struct chat_prompt *out, struct err *err) MUST_USE;
 

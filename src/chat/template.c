@@ -5,6 +5,7 @@
 
 #include "base/limit.h"
 #include "chat/jinja.h"
+#include "chat/template_parts.h"
 
 struct chat_template {
     enum template_kind kind;
@@ -12,6 +13,8 @@ struct chat_template {
 };
 
 enum status template_open(struct str source, enum template_kind kind, struct chat_template **out, struct err *err) {
+    if (kind == TEMPLATE_GO)
+        return err_set(err, ERR_UNSUPPORTED, "Go templates are not supported");
     struct chat_template *t = xcalloc(1, sizeof *t);
     t->kind = kind;
     enum status s = jinja_open(source, &t->jinja, err);
@@ -30,8 +33,19 @@ void template_close(struct chat_template *t) {
     free(t);
 }
 
+enum template_kind template_kind_of(const struct chat_template *t) { return t->kind; }
+
+u64 template_bytes(const struct chat_template *t) { return sizeof *t + t->jinja->arena.used_bytes; }
+
+bool template_mentions(const struct chat_template *t UNUSED, const char *field UNUSED) { return false; }
+
 enum status template_render(const struct chat_template *t, const struct value *root, i64 now_unix, i32 utc_offset_s,
                             struct buf *out, struct err *err) {
+    return template_render_part(t, root, now_unix, utc_offset_s, false, out, err);
+}
+
+enum status template_render_part(const struct chat_template *t, const struct value *root, i64 now_unix, i32 utc_offset_s, bool cut UNUSED,
+                                 struct buf *out, struct err *err) {
     struct arena arena;
     arena_init(&arena, LIMIT_TEMPLATE_MEMORY_BYTES);
     size_t before = out->n;
@@ -42,4 +56,20 @@ enum status template_render(const struct chat_template *t, const struct value *r
         out->n = before;
     arena_release(&arena);
     return s;
+}
+
+static bool mentions(struct str source, const char *const *words) {
+    for (; *words; words++)
+        if (str_find(source, str_of(*words), 0) != SIZE_MAX)
+            return true;
+    return false;
+}
+
+struct template_facts template_facts(struct str source, enum template_kind kind) {
+    static const char *const jinja_tools[] = {"tools", NULL}, *const go_tools[] = {".Tools", NULL}, *const go_insert[] = {".Suffix", NULL};
+    static const char *const jinja_thinking[] = {"enable_thinking", "reasoning_content", "reasoning_effort", "<think>", ".thinking", NULL};
+    static const char *const go_thinking[] = {".Thinking", NULL};
+    if (kind == TEMPLATE_GO)
+        return (struct template_facts){mentions(source, go_tools), mentions(source, go_thinking), mentions(source, go_insert)};
+    return (struct template_facts){mentions(source, jinja_tools), mentions(source, jinja_thinking), false};
 }

@@ -14,9 +14,12 @@ enum template_kind { TEMPLATE_JINJA, TEMPLATE_GO };
 /* Compiles; source is copied. ERR_INVALID with the line. */
 enum status template_open(struct str source, enum template_kind kind, struct chat_template **out, struct err *err) MUST_USE;
 void template_close(struct chat_template *t);
-/* Runs with the members of `root` (an object) as variables and appends the text to out. now_unix and
- * utc_offset_s feed strftime_now / currentDate. A template that raises (raise_exception) is ERR_INVALID with
- * its text; over a limit ERR_TOO_LARGE. Thread-safe: a compiled template is read-only. */
+enum template_kind template_kind_of(const struct chat_template *t);
+u64 template_bytes(const struct chat_template *t); /* memory it holds, for the ledger */
+/* Runs with the members of `root` (an object) as variables and appends the text to out; on failure out is
+ * as before. now_unix and utc_offset_s feed strftime_now / currentDate. A template that raises
+ * (raise_exception) is ERR_INVALID with its text; over a limit ERR_TOO_LARGE. Thread-safe: a compiled
+ * template is read-only. */
 enum status template_render(const struct chat_template *t, const struct value *root, i64 now_unix, i32 utc_offset_s,
                             struct buf *out, struct err *err) MUST_USE;
 
