@@ -21,6 +21,7 @@
 #define LIMIT_LINGER_MS 3000u
 /* What the command line takes from a server at once: a model's full metadata is below 32 MiB. */
 #define LIMIT_CLIENT_BYTES (64u << 20)
+#define LIMIT_HISTORY_LINES 100u
 #define LIMIT_CONNECTIONS 4096u
 /* Unsent text per stream: a reader slower than this is cancelled, not waited for. */
 #define LIMIT_STREAM_UNSENT_BYTES (1u << 20)

@@ -1,0 +1,4 @@
+/* program.c - the client commands alone, for the tests. */
+#include "cli/cli.h"
+
+int main(int argc, char **argv) { return cli_main(argc, argv); }
