@@ -43,17 +43,19 @@ size_t bytelevel_spell(struct str bytes, char *out) {
 size_t bytelevel_decode(struct str text, char *out) {
     size_t n = 0;
     for (size_t at = 0; at < text.n;) {
-        u32 code;
-        u8 byte;
-        u32 len = utf8_decode(text, at, &code);
-        if (len && code_to_byte(code, &byte)) {
+        u8 c = (u8)text.p[at], next = at + 1 < text.n ? (u8)text.p[at + 1] : 0, byte;
+        if (c < 0x80) { /* itself, in the alphabet or not */
+            out[n++] = (char)c;
+            at++;
+        } else if ((c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 && code_to_byte((c & 31u) << 6 | (next & 63u), &byte)) {
             out[n++] = (char)byte;
+            at += 2;
         } else {
-            len = MAX(len, 1);
+            u32 code, len = MAX(utf8_decode(text, at, &code), 1);
             memcpy(out + n, text.p + at, len);
             n += len;
+            at += len;
         }
-        at += len;
     }
     return n;
 }

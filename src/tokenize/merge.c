@@ -17,15 +17,15 @@
 
 static u32 pair_slot(u64 pair, u32 mask) { return (u32)((pair * 0x9e3779b97f4a7c15ull) >> 32) & mask; }
 
-static enum status merge_put(struct tokenizer *t, u64 pair, u32 rank, u32 id, struct err *err) {
-    u32 at = pair_slot(pair, t->merge_mask), probes = 1;
+static enum status merge_put(struct tokenizer *t, const struct merge *m, struct err *err) {
+    u32 at = pair_slot(m->pair, t->merge_mask), probes = 1;
     for (; t->merges[at].id != TOKEN_NONE; at = (at + 1) & t->merge_mask, probes++)
-        if (t->merges[at].pair == pair)
+        if (t->merges[at].pair == m->pair)
             return OK; /* the first of equal ones counts */
     if (probes > 256)
         return err_set(err, ERR_CORRUPT, "the merges of the vocabulary are made to collide");
     t->merge_probes_max = MAX(t->merge_probes_max, probes);
-    t->merges[at] = (struct merge){pair, rank, id};
+    t->merges[at] = *m;
     return OK;
 }
 
@@ -51,23 +51,43 @@ static enum status joined_id(struct tokenizer *t, struct str left, struct str ri
     return text_id(t, (struct str){text, n}, id, err);
 }
 
+/* The table is larger than the cache: merges are put in batches, whose slots are under way meanwhile. */
+struct batch {
+    struct merge merges[32];
+    u32 n;
+};
+
+static enum status batch_flush(struct tokenizer *t, struct batch *b, struct err *err) {
+    for (u32 i = 0; i < b->n; i++)
+        TRY(merge_put(t, &b->merges[i], err));
+    b->n = 0;
+    return OK;
+}
+
+static enum status batch_add(struct tokenizer *t, struct batch *b, struct merge m, struct err *err) {
+    __builtin_prefetch(&t->merges[pair_slot(m.pair, t->merge_mask)], 1);
+    b->merges[b->n++] = m;
+    return b->n == ARRAY_LEN(b->merges) ? batch_flush(t, b, err) : OK;
+}
+
 /* Texts are "left right"; a left part may begin with a blank. */
 static enum status merges_fill(struct tokenizer *t, const struct gguf_kv *kv, struct err *err) {
+    struct batch batch = {.n = 0};
     struct str text;
     size_t at = 0;
     u32 joined = 0;
     for (u32 rank = 0; gguf_next_str(kv, &at, &text); rank++) {
-        size_t space = str_find(text, STR(" "), 1);
+        const char *space = text.n > 2 ? memchr(text.p + 1, ' ', text.n - 2) : NULL;
         u32 left, right;
-        if (space == SIZE_MAX || space + 1 == text.n)
+        if (!space)
             continue;
-        struct str l = str_slice(text, 0, space), r = str_slice(text, space + 1, text.n);
+        struct str l = {text.p, (size_t)(space - text.p)}, r = {space + 1, text.n - l.n - 1};
         TRY(text_id(t, l, &left, err));
         TRY(text_id(t, r, &right, err));
         TRY(joined_id(t, l, r, joined + 1, &joined, err));
-        TRY(merge_put(t, (u64)left << 32 | right, rank, joined, err));
+        TRY(batch_add(t, &batch, (struct merge){(u64)left << 32 | right, rank, joined}, err));
     }
-    return OK;
+    return batch_flush(t, &batch, err);
 }
 
 enum status merges_load(struct tokenizer *t, const struct gguf *g, struct err *err) {
@@ -78,7 +98,7 @@ enum status merges_load(struct tokenizer *t, const struct gguf *g, struct err *e
         return err_set(err, ERR_TOO_LARGE, "the vocabulary has %llu merges; at most %u are possible",
                        (unsigned long long)kv->n, LIMIT_MERGES);
     u32 n_slots = 64;
-    while (n_slots < 2 * kv->n)
+    while (n_slots < kv->n + kv->n / 2)
         n_slots *= 2;
     t->merge_mask = n_slots - 1;
     t->merges = xmalloc(n_slots * sizeof *t->merges);

@@ -14,6 +14,25 @@
 
 /* --- the table of spellings --- */
 
+static u64 mix(u64 a, u64 b) {
+    unsigned __int128 product = (unsigned __int128)(a ^ 0x9e3779b97f4a7c15ull) * (b ^ 0xd1b54a32d192ed03ull);
+    return (u64)product ^ (u64)(product >> 64);
+}
+
+/* Most texts are shorter than 8 bytes, and opening hashes two of them per merge: they are read by two
+ * overlapping loads instead of byte by byte. */
+static u64 text_hash(struct str text) {
+    const char *p = text.p;
+    size_t n = text.n;
+    if (n > 16) /* rare, and long: the steps between matter less */
+        return hash_bytes(p, n, 0);
+    if (n >= 8)
+        return mix(load_u64(p), load_u64(p + n - 8) ^ n);
+    if (n >= 4)
+        return mix((u64)load_u32(p) << 32 | load_u32(p + n - 4), n);
+    return n ? mix((u64)(u8)p[0] << 16 | (u64)(u8)p[n / 2] << 8 | (u8)p[n - 1], n) : 0;
+}
+
 static void slot_put(struct tokenizer *t, u64 hash, u32 id) {
     u32 at = (u32)hash & t->slot_mask, probes = 1;
     while (t->slots[at]) {
@@ -32,36 +51,34 @@ static void slots_resize(struct tokenizer *t, u32 n_texts) {
     t->slots = xcalloc(n, sizeof *t->slots);
     t->slot_mask = n - 1;
     t->probes_max = 0;
-    for (u32 id = 0; id < t->n_tokens; id++) {
-        struct str text = token_text(t, id);
-        slot_put(t, hash_bytes(text.p, text.n, 0), id);
-    }
+    for (u32 id = 0; id < t->n_tokens; id++)
+        slot_put(t, text_hash(token_text(t, id)), id);
 }
 
-static u32 *slot_find(const struct tokenizer *t, struct str text, u64 hash) {
+static u64 *slot_find(const struct tokenizer *t, struct str text, u64 hash) {
     u32 at = (u32)hash & t->slot_mask;
     for (u32 probes = 0; probes < t->probes_max && t->slots[at]; probes++, at = (at + 1) & t->slot_mask)
         if (t->slots[at] >> 32 == hash >> 32 && str_eq(token_text(t, (u32)t->slots[at] - 1), text))
-            return (u32 *)(void *)&t->slots[at]; /* the low half: little-endian */
+            return &t->slots[at];
     return NULL;
 }
 
 u32 vocab_find(const struct tokenizer *t, struct str text) {
-    u32 *slot = slot_find(t, text, hash_bytes(text.p, text.n, 0));
-    return slot ? *slot - 1 : TOKEN_NONE;
+    const u64 *slot = slot_find(t, text, text_hash(text));
+    return slot ? (u32)*slot - 1 : TOKEN_NONE;
 }
 
 /* The spelling becomes the newest token. One that exists already is re-pointed: the last one counts. */
 static enum status text_add(struct tokenizer *t, struct str text, struct err *err) {
-    u64 hash = hash_bytes(text.p, text.n, 0);
-    u32 id = t->n_tokens, *slot = slot_find(t, text, hash);
+    u64 hash = text_hash(text), *slot = slot_find(t, text, hash);
+    u32 id = t->n_tokens;
     if (t->blob.n + text.n > INT32_MAX)
         return err_set(err, ERR_TOO_LARGE, "the texts of the vocabulary exceed 2 GiB");
     t->tokens[id] = (struct token){.text_at = (u32)t->blob.n, .text_n = (u32)text.n, .attr = ATTR_NORMAL};
     buf_add_str(&t->blob, text);
     t->n_tokens++;
     if (slot)
-        *slot = id + 1;
+        *slot = hash >> 32 << 32 | (id + 1);
     else
         slot_put(t, hash, id);
     if (t->probes_max > PROBES_MAX)
@@ -126,13 +143,18 @@ static enum status kinds_load(struct tokenizer *t, const struct gguf *g, struct 
     const struct gguf_kv *types, *scores;
     TRY(array_find(t, g, KEY("token_type"), &types, err));
     TRY(array_find(t, g, KEY("scores"), &scores, err));
-    for (u32 id = 0; id < t->n_vocab; id++) {
-        u32 type;
+    for (u32 id = 0; types && id < t->n_vocab; id++) {
+        u32 type = ARRAY_LEN(attrs);
+        if (types->elem_type == GGUF_I32)
+            type = load_u32(types->data + 4 * (size_t)id);
+        else
+            gguf_elem_u32(types, id, &type);
+        t->tokens[id].attr = type < ARRAY_LEN(attrs) ? attrs[type] : 0;
+    }
+    for (u32 id = 0; scores && id < t->n_vocab; id++) {
         f32 score;
-        if (types)
-            t->tokens[id].attr = gguf_elem_u32(types, id, &type) && type < ARRAY_LEN(attrs) ? attrs[type] : 0;
         /* Adding 0 makes -0 compare like 0; a NaN would compare like nothing. */
-        if (scores && gguf_elem_f32(scores, id, &score) && !isnan(score))
+        if (gguf_elem_f32(scores, id, &score) && !isnan(score))
             t->tokens[id].score = score + 0.0f;
     }
     return OK;
