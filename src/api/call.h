@@ -93,6 +93,8 @@ size_t time_text(char out[TIME_TEXT_BYTES], i64 wall_ns, bool with_zone);
 void go_quote(struct buf *b, struct str s);
 /* Array of logprob items, for each position of an event. Elements only, no brackets. */
 void logprobs_items(struct buf *b, const struct gen_logprobs *p, u32 n);
+/* One tool call of a native reply. *//* JSON text with < > & as \u escapes (they can only stand inside its strings), as everywhere in replies. */
+void json_escaped(struct buf *b, struct str json);
 /* One tool call of a native reply. */
 void tool_call_json(struct buf *b, const struct gen_tool_call *t, u32 index);
 

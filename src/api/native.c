@@ -1,8 +1,6 @@
 /* native.c - POST /api/generate and /api/chat: bytes to a gen_request. */
 #include "api/native.h"
 
-#include <math.h>
-
 #include "api/resolve.h"
 #include "base/limit.h"
 
@@ -193,7 +191,7 @@ static enum status generate_prompt(struct native *n, struct err *err) {
         return OK;
     }
     r->form = GEN_FORM_CHAT;
-    r->want_context = true;
+    r->want_context = !r->render_only;
     TRY(context_read(n, err));
     TRY(system_add(n, n->f.system.n ? n->f.system : n->model.stored.system, err));
     if (!n->f.context)

@@ -1,8 +1,6 @@
 /* openai.c - POST /v1/chat/completions and /v1/completions: bytes to a gen_request. */
 #include "api/openai.h"
 
-#include <math.h>
-
 #include "api/resolve.h"
 #include "base/limit.h"
 
@@ -25,6 +23,7 @@ struct openai_fields {
     FIELD(openai_fields, top_p, "top_p", FIELD_REAL),                                    \
     FIELD(openai_fields, frequency_penalty, "frequency_penalty", FIELD_REAL),            \
     FIELD(openai_fields, presence_penalty, "presence_penalty", FIELD_REAL),              \
+    FIELD(openai_fields, user, "user", FIELD_STR),                                       \
     FIELD(openai_fields, render_only, "_debug_render_only", FIELD_BOOL)
 
 static const struct field chat_fields[] = {

@@ -56,15 +56,18 @@ static void chat_first(struct call *c) {
 }
 
 static void tool_write(struct buf *b, const struct gen_tool_call *t, u32 index) {
+    struct buf arguments = {0};
+    json_escaped(&arguments, t->arguments.n ? t->arguments : STR("{}"));
     json_open(b, '{');
     json_key(b, "id"), json_str(b, t->id);
     json_key(b, "index"), json_u64(b, index);
     json_key(b, "type"), json_str(b, STR("function"));
     json_key(b, "function"), json_open(b, '{');
     json_key(b, "name"), json_str(b, t->name);
-    json_key(b, "arguments"), json_str(b, t->arguments.n ? t->arguments : STR("{}"));
+    json_key(b, "arguments"), json_str(b, buf_str(&arguments));
     json_close(b, '}');
     json_close(b, '}');
+    buf_release(&arguments);
 }
 
 /* One chunk with a delta; e NULL: the empty one that opens a stream without text. */

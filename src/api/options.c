@@ -1,7 +1,7 @@
 /* options.c - model parameters: names, types, limits. */
 #include "api/options.h"
 
-#include <math.h>
+#include <float.h>
 #include <sys/random.h>
 
 #include "base/limit.h"
@@ -149,7 +149,7 @@ static u64 seed_random(void) {
 }
 
 /* A value that f32 cannot hold became infinite; the neutral request holds finite numbers only. */
-static f32 finite_or(f32 v, f32 otherwise) { return isfinite(v) ? v : otherwise; }
+static f32 in_range(f32 v) { return v > FLT_MAX ? FLT_MAX : v < -FLT_MAX ? -FLT_MAX : v; }
 
 void options_resolve(const struct options *o, u32 num_ctx_default, u32 trained_ctx, struct gen_request *r) {
     i64 ctx = o->num_ctx ? o->num_ctx : num_ctx_default;
@@ -163,14 +163,14 @@ void options_resolve(const struct options *o, u32 num_ctx_default, u32 trained_c
     r->n_stop = o->n_stop;
     r->sampling = (struct gen_sampling){
         .seed = o->seed == -1 ? seed_random() : (u64)o->seed,
-        .temperature = finite_or(o->temperature, 0),
+        .temperature = in_range(o->temperature),
         .top_k = (i32)clamp(o->top_k, 0, INT32_MAX),
-        .top_p = finite_or(o->top_p, 1),
-        .min_p = finite_or(o->min_p, 0),
-        .typical_p = finite_or(o->typical_p, 1),
+        .top_p = in_range(o->top_p),
+        .min_p = in_range(o->min_p),
+        .typical_p = in_range(o->typical_p),
         .repeat_last_n = o->repeat_last_n < 0 ? (i32)r->num_ctx : (i32)MIN(o->repeat_last_n, (i64)r->num_ctx),
-        .repeat_penalty = finite_or(o->repeat_penalty, 1),
-        .presence_penalty = finite_or(o->presence_penalty, 0),
-        .frequency_penalty = finite_or(o->frequency_penalty, 0),
+        .repeat_penalty = in_range(o->repeat_penalty),
+        .presence_penalty = in_range(o->presence_penalty),
+        .frequency_penalty = in_range(o->frequency_penalty),
     };
 }

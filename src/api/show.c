@@ -373,6 +373,9 @@ static enum status show_run(struct call *c, const json_t *root, struct err *err)
     json_t *params = params_parse(&m);
     enum status status = show_write(c, &m, &f, params, err);
     json_decref(params);
+    /* A model whose weights are gone counts as not there, so that clients pull it again. */
+    if (status == ERR_NOT_FOUND)
+        return err_set(err, status, "model '%.*s' not found", STR_FMT(m.name_short));
     return status;
 }
 

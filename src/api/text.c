@@ -72,6 +72,16 @@ void logprobs_items(struct buf *b, const struct gen_logprobs *p, u32 n) {
     }
 }
 
+void json_escaped(struct buf *b, struct str json) {
+    for (size_t i = 0; i < json.n; i++) {
+        char c = json.p[i];
+        if (c == '<' || c == '>' || c == '&')
+            buf_printf(b, "\\u%04x", (unsigned)c);
+        else
+            buf_add_char(b, c);
+    }
+}
+
 void tool_call_json(struct buf *b, const struct gen_tool_call *t, u32 index) {
     json_open(b, '{');
     if (t->id.n)
@@ -79,7 +89,7 @@ void tool_call_json(struct buf *b, const struct gen_tool_call *t, u32 index) {
     json_key(b, "function"), json_open(b, '{');
     json_key(b, "index"), json_u64(b, index);
     json_key(b, "name"), json_str(b, t->name);
-    json_key(b, "arguments"), json_raw(b, t->arguments.n ? t->arguments : STR("{}"));
+    json_key(b, "arguments"), json_escaped(b, t->arguments.n ? t->arguments : STR("{}"));
     json_close(b, '}');
     json_close(b, '}');
 }
