@@ -69,6 +69,12 @@ static size_t scan_wide(struct scan *c, size_t at) {
     return n;
 }
 
+static void scan_open(struct scan *c) {
+    c->n_values++;
+    c->depth++;
+    c->depth_max = MAX(c->depth_max, c->depth);
+}
+
 /* Walks to the end of the first value (or of the text) and returns its offset. */
 static size_t scan_value(struct scan *c) {
     size_t at = 0;
@@ -88,7 +94,7 @@ static size_t scan_value(struct scan *c) {
         else if (c->in_string)
             continue;
         else if (b == '{' || b == '[')
-            c->n_values++, c->depth_max = MAX(c->depth_max, ++c->depth);
+            scan_open(c);
         else if (b == ',')
             c->n_values++;
         else if ((b == '}' || b == ']') && c->depth > 0 && --c->depth == 0)
