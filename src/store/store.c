@@ -144,7 +144,8 @@ static enum status layers_read(struct store *s, const json_t *list, struct arena
     struct store_layer *layers = ARENA_ARRAY(a, struct store_layer, n);
     for (size_t i = 0; i < n; i++) {
         TRY(layer_read(json_array_get(list, i), a, &layers[i], err));
-        if (add_overflow(m->size, layers[i].size, &m->size))
+        /* Clients read the sum as a signed number. */
+        if (add_overflow(m->size, layers[i].size, &m->size) || m->size > INT64_MAX)
             return err_set(err, ERR_CORRUPT, "the sizes of the layers overflow");
         if (m->model_digest.n == 0 && str_is(layers[i].media_type, MEDIA_IMAGE "model"))
             m->model_digest = str_of(layers[i].digest);

@@ -114,6 +114,7 @@ static void corrupt_manifests(void **state) {
         "{\"layers\":[{\"digest\":\"sha256:" HEX64("a") "\",\"size\":-1}]}",
         "{\"layers\":[{\"digest\":\"sha256:" HEX64("a") "\",\"size\":\"1\"}]}",
         "{\"layers\":[{\"digest\":\"sha256:" HEX64("a") "\"}]}",
+        "{\"layers\":[" LAYER("model", "a", "9223372036854775807") "," LAYER("model", "a", "1") "]}",
         "{\"config\":{\"digest\":\"x\",\"size\":1},\"layers\":[]}",
     };
     for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
