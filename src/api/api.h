@@ -45,7 +45,8 @@ struct api_config {
 };
 
 struct api;
-struct api *api_new(const struct api_config *c, struct store *store, const struct api_backend *backend) MUST_USE;
+struct api *api_new(const struct api_config *c, struct store *store,
+                    const struct api_backend *backend) MUST_USE;
 void api_free(struct api *a);
 /* The handler to give to httpd_start. */
 struct httpd_handler api_handler(struct api *a);

@@ -113,7 +113,8 @@ static enum status text_parse(struct str text, json_t **out, struct err *err) {
         return OK;
     if (json_error_code(&where) == json_error_premature_end_of_input)
         return err_set(err, ERR_INVALID, "unexpected EOF");
-    return err_set(err, ERR_INVALID, "invalid JSON at line %d, column %d: %s", where.line, where.column, where.text);
+    return err_set(err, ERR_INVALID, "invalid JSON at line %d, column %d: %s", where.line, where.column,
+                   where.text);
 }
 
 enum status body_parse(struct str body, json_t **out, struct err *err) {
@@ -159,12 +160,8 @@ struct str json_text(const json_t *v) {
 
 static bool field_set(const json_t *v, enum field_kind kind, void *to) {
     switch (kind) {
-    case FIELD_STR:
-        *(struct str *)to = json_text(v);
-        return json_is_string(v);
-    case FIELD_BOOL:
-        *(enum tri *)to = json_is_true(v) ? TRI_TRUE : TRI_FALSE;
-        return json_is_boolean(v);
+    case FIELD_STR: *(struct str *)to = json_text(v); return json_is_string(v);
+    case FIELD_BOOL: *(enum tri *)to = json_is_true(v) ? TRI_TRUE : TRI_FALSE; return json_is_boolean(v);
     case FIELD_INT:
         *(struct maybe_int *)to = (struct maybe_int){true, json_integer_value(v)};
         return json_is_integer(v);
@@ -187,8 +184,8 @@ static const struct field *field_find(const struct field *fields, size_t n, stru
     return NULL;
 }
 
-enum status fields_read(const json_t *object, const char *type_name, const struct field *fields, size_t n_fields,
-                        void *out, struct err *err) {
+enum status fields_read(const json_t *object, const char *type_name, const struct field *fields,
+                        size_t n_fields, void *out, struct err *err) {
     static const char *const types[] = {"string", "bool", "int", "float", "array", "object", "any"};
     if (json_is_null(object))
         return OK;
@@ -201,8 +198,8 @@ enum status fields_read(const json_t *object, const char *type_name, const struc
     json_object_foreach((json_t *)object, key, v) {
         const struct field *f = field_find(fields, n_fields, str_of(key));
         if (f && !json_is_null(v) && !field_set(v, f->kind, (char *)out + f->offset))
-            return err_set(err, ERR_INVALID, "json: cannot unmarshal %s into field %s.%s of type %s", json_kind(v),
-                           type_name, f->name, types[f->kind]);
+            return err_set(err, ERR_INVALID, "json: cannot unmarshal %s into field %s.%s of type %s",
+                           json_kind(v), type_name, f->name, types[f->kind]);
     }
     return OK;
 }

@@ -38,11 +38,12 @@ struct field {
     enum field_kind kind;
     size_t offset;
 };
-#define FIELD(type, member, text, kind) {text, kind, offsetof(struct type, member)}
+#define FIELD(type, member, text, kind)                                                                      \
+    { text, kind, offsetof(struct type, member) }
 
 /* Fills the struct at `out` from a JSON object (null: nothing). ERR_INVALID names type_name.field. */
-enum status fields_read(const json_t *object, const char *type_name, const struct field *fields, size_t n_fields,
-                        void *out, struct err *err) MUST_USE;
+enum status fields_read(const json_t *object, const char *type_name, const struct field *fields,
+                        size_t n_fields, void *out, struct err *err) MUST_USE;
 
 /* "string", "number", "bool", "array", "object", "null". */
 const char *json_kind(const json_t *v);

@@ -11,7 +11,7 @@
 
 #define TEXT_BUSY "server busy, please try again.  maximum pending requests exceeded"
 #define TEXT_ENGINE_GONE                                                                                     \
-    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, " \
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "  \
     "check ollama server logs for details"
 
 u32 http_code(enum status status) {
@@ -62,7 +62,8 @@ static void error_json(struct buf *b, enum dialect d, u32 code, struct str text)
 void reply_error(struct http_request *r, enum dialect d, u32 code, struct str text) {
     struct buf b = {0};
     error_json(&b, d, code, text);
-    http_reply(r, code, d == DIALECT_NATIVE ? "application/json; charset=utf-8" : "application/json", buf_str(&b));
+    http_reply(r, code, d == DIALECT_NATIVE ? "application/json; charset=utf-8" : "application/json",
+               buf_str(&b));
     buf_release(&b);
 }
 
@@ -156,7 +157,7 @@ static void event_done(struct call *c, const struct gen_event *e) {
 }
 
 static void event_error(struct call *c, const struct gen_event *e) {
-    struct str text = e->text.n                  ? e->text
+    struct str text = e->text.n                   ? e->text
                       : e->status == ERR_BUSY     ? STR(TEXT_BUSY)
                       : e->status == ERR_CANCELED ? STR("request canceled")
                                                   : STR(TEXT_ENGINE_GONE);

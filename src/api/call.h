@@ -50,18 +50,18 @@ struct call {
     struct arena arena; /* lives as long as the call */
     u64 request_id;
     u64 arrival_ns;
-    i64 wall_ns;        /* the time of arrival */
-    struct str model;   /* the name as the request wrote it */
-    u32 refused_code;   /* set where the code of an error does not follow from its status */
+    i64 wall_ns;      /* the time of arrival */
+    struct str model; /* the name as the request wrote it */
+    u32 refused_code; /* set where the code of an error does not follow from its status */
     bool stream;
-    bool begun;         /* the stream has begun: the status is sent */
-    bool plain;         /* load, unload and debug replies: one JSON object, also if a stream was asked for */
+    bool begun; /* the stream has begun: the status is sent */
+    bool plain; /* load, unload and debug replies: one JSON object, also if a stream was asked for */
     bool render_only;
     bool include_usage; /* OpenAI: stream_options.include_usage */
     bool role_sent;
-    struct str id;      /* OpenAI */
+    struct str id; /* OpenAI */
     struct str prefix;
-    struct buf out;     /* the object that is being written; reused */
+    struct buf out;                          /* the object that is being written; reused */
     struct buf text, think, tools, logprobs; /* gathered for a reply without a stream */
     u32 n_tools;
 };
@@ -93,7 +93,8 @@ size_t time_text(char out[TIME_TEXT_BYTES], i64 wall_ns, bool with_zone);
 void go_quote(struct buf *b, struct str s);
 /* Array of logprob items, for each position of an event. Elements only, no brackets. */
 void logprobs_items(struct buf *b, const struct gen_logprobs *p, u32 n);
-/* One tool call of a native reply. *//* JSON text with < > & as \u escapes (they can only stand inside its strings), as everywhere in replies. */
+/* One tool call of a native reply. */ /* JSON text with < > & as \u escapes (they can only stand inside its
+                                          strings), as everywhere in replies. */
 void json_escaped(struct buf *b, struct str json);
 /* One tool call of a native reply. */
 void tool_call_json(struct buf *b, const struct gen_tool_call *t, u32 index);

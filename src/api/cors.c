@@ -9,10 +9,10 @@
 #include "base/log.h"
 
 static const char *const origins_local[] = {
-    "http://localhost",   "https://localhost",   "http://localhost:*",   "https://localhost:*",
-    "http://127.0.0.1",   "https://127.0.0.1",   "http://127.0.0.1:*",   "https://127.0.0.1:*",
-    "http://0.0.0.0",     "https://0.0.0.0",     "http://0.0.0.0:*",     "https://0.0.0.0:*",
-    "app://*",            "file://*",            "tauri://*",            "vscode-webview://*",
+    "http://localhost", "https://localhost", "http://localhost:*", "https://localhost:*",
+    "http://127.0.0.1", "https://127.0.0.1", "http://127.0.0.1:*", "https://127.0.0.1:*",
+    "http://0.0.0.0",   "https://0.0.0.0",   "http://0.0.0.0:*",   "https://0.0.0.0:*",
+    "app://*",          "file://*",          "tauri://*",          "vscode-webview://*",
     "vscode-file://*",
 };
 
@@ -41,7 +41,8 @@ void origins_init(struct origins *o, struct str list, struct arena *a) {
         struct str item = comma_take(&list);
         size_t star = str_find(item, STR("*"), 0);
         if (star != SIZE_MAX && str_find(item, STR("*"), star + 1) != SIZE_MAX)
-            log_warn("an entry of OLLAMA_ORIGINS has more than one *, it is ignored", "entry=\"%.*s\"", STR_FMT(item));
+            log_warn("an entry of OLLAMA_ORIGINS has more than one *, it is ignored", "entry=\"%.*s\"",
+                     STR_FMT(item));
         else if (str_is(item, "*"))
             o->all = true;
         else if (item.n)
@@ -79,8 +80,8 @@ bool origin_is_own(struct str origin, struct str host) {
 /* --- host --- */
 
 static bool v4_local(const u8 a[4]) {
-    return a[0] == 127 || a[0] == 10 || (a[0] == 172 && (a[1] & 0xf0) == 16) || (a[0] == 192 && a[1] == 168) ||
-           (a[0] | a[1] | a[2] | a[3]) == 0;
+    return a[0] == 127 || a[0] == 10 || (a[0] == 172 && (a[1] & 0xf0) == 16) ||
+           (a[0] == 192 && a[1] == 168) || (a[0] | a[1] | a[2] | a[3]) == 0;
 }
 
 static bool v6_local(const struct in6_addr *a) {
@@ -97,8 +98,9 @@ static bool address_own(int family, const void *address) {
     for (struct ifaddrs *i = list; i && !own; i = i->ifa_next) {
         if (!i->ifa_addr || i->ifa_addr->sa_family != family)
             continue;
-        const void *at = (const char *)i->ifa_addr + (family == AF_INET ? offsetof(struct sockaddr_in, sin_addr)
-                                                                        : offsetof(struct sockaddr_in6, sin6_addr));
+        const void *at =
+            (const char *)i->ifa_addr + (family == AF_INET ? offsetof(struct sockaddr_in, sin_addr)
+                                                           : offsetof(struct sockaddr_in6, sin6_addr));
         own = memcmp(at, address, family == AF_INET ? 4 : 16) == 0;
     }
     freeifaddrs(list);

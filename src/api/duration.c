@@ -9,8 +9,8 @@ static f64 unit_ns(struct str u) {
     static const struct {
         const char *name;
         f64 ns;
-    } units[] = {{"ns", 1},         {"us", 1e3}, {"\xc2\xb5s", 1e3}, {"\xce\xbcs", 1e3}, {"ms", 1e6},
-                 {"s", SECOND_NS}, {"m", 60 * SECOND_NS}, {"h", 3600 * SECOND_NS}};
+    } units[] = {{"ns", 1},   {"us", 1e3},      {"\xc2\xb5s", 1e3},    {"\xce\xbcs", 1e3},
+                 {"ms", 1e6}, {"s", SECOND_NS}, {"m", 60 * SECOND_NS}, {"h", 3600 * SECOND_NS}};
     for (size_t i = 0; i < ARRAY_LEN(units); i++)
         if (str_is(u, units[i].name))
             return units[i].ns;

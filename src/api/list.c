@@ -78,7 +78,8 @@ static void ps_write(struct call *c, const struct wire_model_state *s, struct st
     struct model m = {.name_short = name_text};
     struct err err;
     /* A model that was removed while loaded is shown by its name alone. */
-    if (model_name_parse(name_text, &name, &err) != OK || models_find(c->api->models, &name, &c->arena, &m, &err) != OK)
+    if (model_name_parse(name_text, &name, &err) != OK ||
+        models_find(c->api->models, &name, &c->arena, &m, &err) != OK)
         m = (struct model){.name_short = name_text};
     u32 context = c->api->config.num_ctx_default;
     if (m.facts.context_length)
@@ -95,7 +96,9 @@ static void ps_write(struct call *c, const struct wire_model_state *s, struct st
     json_close(b, '}');
 }
 
-static i64 expiry_key(const struct wire_model_state *s) { return s->expires_in_ns ? s->expires_in_ns : INT64_MAX; }
+static i64 expiry_key(const struct wire_model_state *s) {
+    return s->expires_in_ns ? s->expires_in_ns : INT64_MAX;
+}
 
 /* Latest expiry first; a handful of models, so the simplest sort. */
 static void ps_order(const struct wire_state *s, u32 order[WIRE_MODELS_MAX], u32 n) {

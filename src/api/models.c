@@ -57,9 +57,7 @@ static const struct str *texts_read(const json_t *list, struct arena *a, u32 *n)
     struct str *out = ARENA_ARRAY(a, struct str, json_array_size(list));
     size_t i;
     json_t *v;
-    json_array_foreach(list, i, v)
-        if (json_is_string(v))
-            out[(*n)++] = arena_str(a, json_text(v));
+    json_array_foreach(list, i, v) if (json_is_string(v)) out[(*n)++] = arena_str(a, json_text(v));
     return out;
 }
 
@@ -101,7 +99,8 @@ static void config_read(struct str text, struct arena *a, struct model_config *c
     c->remote_model = arena_str(a, f.remote_model);
     c->families = texts_read(f.families, a, &c->n_families);
     c->capabilities = texts_read(f.capabilities, a, &c->n_capabilities);
-    c->context_length = f.context_length.v > 0 && f.context_length.v <= UINT32_MAX ? (u32)f.context_length.v : 0;
+    c->context_length =
+        f.context_length.v > 0 && f.context_length.v <= UINT32_MAX ? (u32)f.context_length.v : 0;
     c->embedding_length =
         f.embedding_length.v > 0 && f.embedding_length.v <= UINT32_MAX ? (u32)f.embedding_length.v : 0;
     json_decref(root);
@@ -129,9 +128,12 @@ void model_gguf_close(struct gguf_open *g) {
     munmap(g->map, g->bytes);
 }
 
-static bool mentions(struct str text, const char *word) { return str_find(text, str_of(word), 0) != SIZE_MAX; }
+static bool mentions(struct str text, const char *word) {
+    return str_find(text, str_of(word), 0) != SIZE_MAX;
+}
 
-static const struct gguf_kv *arch_find(const struct gguf *g, struct str arch, const char *key, char buf[256]) {
+static const struct gguf_kv *arch_find(const struct gguf *g, struct str arch, const char *key,
+                                       char buf[256]) {
     int n = snprintf(buf, 256, "%.*s.%s", (int)MIN(arch.n, (size_t)200), arch.p, key);
     return gguf_find(g, (struct str){buf, (size_t)n});
 }
@@ -189,7 +191,8 @@ static bool facts_get(struct models *ms, struct str digest, struct model_facts *
     struct gguf_open g;
     struct err err;
     if (model_gguf_open(ms->store, digest, &g, &err) != OK) {
-        log_warn("the metadata of a model cannot be read", "blob=%.*s error=\"%s\"", STR_FMT(digest), err.text);
+        log_warn("the metadata of a model cannot be read", "blob=%.*s error=\"%s\"", STR_FMT(digest),
+                 err.text);
         return false;
     }
     facts_read(&g.gguf, out);
@@ -206,7 +209,8 @@ static bool facts_get(struct models *ms, struct str digest, struct model_facts *
 
 /* --- models --- */
 
-void models_describe(struct models *ms, const struct store_model *stored, struct arena *a, struct model *out) {
+void models_describe(struct models *ms, const struct store_model *stored, struct arena *a,
+                     struct model *out) {
     *out = (struct model){.stored = *stored};
     out->name_short = model_name_short(&stored->name, a);
     out->name_full = model_name_full(&stored->name, a);

@@ -1,4 +1,5 @@
-/* models.h - what a model name in a request stands for: the store's model, its config, and what its GGUF says. */
+/* models.h - what a model name in a request stands for: the store's model, its config, and what its GGUF
+ * says. */
 #ifndef MINKA_API_MODELS_H
 #define MINKA_API_MODELS_H
 
@@ -32,7 +33,16 @@ struct model {
     bool projector, adapter; /* has such layers */
 };
 
-enum capability { CAN_TOOLS, CAN_THINKING, CAN_COMPLETION, CAN_EMBEDDING, CAN_VISION, CAN_AUDIO, CAN_INSERT, CAN_COUNT };
+enum capability {
+    CAN_TOOLS,
+    CAN_THINKING,
+    CAN_COMPLETION,
+    CAN_EMBEDDING,
+    CAN_VISION,
+    CAN_AUDIO,
+    CAN_INSERT,
+    CAN_COUNT
+};
 bool model_can(const struct model *m, enum capability c);
 /* Capabilities as a JSON array, config's own first; nothing is written if there are none. */
 void capabilities_json(struct buf *b, const struct model *m, const char *key);
@@ -58,7 +68,8 @@ struct gguf_open {
     void *map;
     size_t bytes;
 };
-enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open *out, struct err *err) MUST_USE;
+enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open *out,
+                            struct err *err) MUST_USE;
 void model_gguf_close(struct gguf_open *g);
 
 #endif

@@ -13,18 +13,17 @@ struct native_fields {
     struct maybe_int top_logprobs;
 };
 
-#define COMMON_FIELDS                                                        \
-    FIELD(native_fields, model, "model", FIELD_STR),                         \
-    FIELD(native_fields, stream, "stream", FIELD_BOOL),                      \
-    FIELD(native_fields, format, "format", FIELD_ANY),                       \
-    FIELD(native_fields, keep_alive, "keep_alive", FIELD_ANY),               \
-    FIELD(native_fields, options, "options", FIELD_OBJECT),                  \
-    FIELD(native_fields, think, "think", FIELD_ANY),                         \
-    FIELD(native_fields, truncate, "truncate", FIELD_BOOL),                  \
-    FIELD(native_fields, shift, "shift", FIELD_BOOL),                        \
-    FIELD(native_fields, render_only, "_debug_render_only", FIELD_BOOL),     \
-    FIELD(native_fields, logprobs, "logprobs", FIELD_BOOL),                  \
-    FIELD(native_fields, top_logprobs, "top_logprobs", FIELD_INT)
+#define COMMON_FIELDS                                                                                        \
+    FIELD(native_fields, model, "model", FIELD_STR), FIELD(native_fields, stream, "stream", FIELD_BOOL),     \
+        FIELD(native_fields, format, "format", FIELD_ANY),                                                   \
+        FIELD(native_fields, keep_alive, "keep_alive", FIELD_ANY),                                           \
+        FIELD(native_fields, options, "options", FIELD_OBJECT),                                              \
+        FIELD(native_fields, think, "think", FIELD_ANY),                                                     \
+        FIELD(native_fields, truncate, "truncate", FIELD_BOOL),                                              \
+        FIELD(native_fields, shift, "shift", FIELD_BOOL),                                                    \
+        FIELD(native_fields, render_only, "_debug_render_only", FIELD_BOOL),                                 \
+        FIELD(native_fields, logprobs, "logprobs", FIELD_BOOL),                                              \
+        FIELD(native_fields, top_logprobs, "top_logprobs", FIELD_INT)
 
 static const struct field generate_fields[] = {
     COMMON_FIELDS,
@@ -68,17 +67,19 @@ static enum status think_read(struct native *n, struct err *err) {
         return OK;
     }
     if (!json_is_string(v))
-        return err_set(err, ERR_INVALID,
-                       "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)");
+        return err_set(
+            err, ERR_INVALID,
+            "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)");
     for (u32 i = 0; i < ARRAY_LEN(levels); i++)
         if (str_is(json_text(v), levels[i])) {
             n->think_wanted = true;
             n->request.think = (enum gen_think)(GEN_THINK_LOW + MIN(i, 2u));
             return OK;
         }
-    return err_set(err, ERR_INVALID,
-                   "invalid think value: \"%.*s\" (must be \"high\", \"medium\", \"low\", \"max\", true, or false)",
-                   STR_FMT(json_text(v)));
+    return err_set(
+        err, ERR_INVALID,
+        "invalid think value: \"%.*s\" (must be \"high\", \"medium\", \"low\", \"max\", true, or false)",
+        STR_FMT(json_text(v)));
 }
 
 static enum status common_read(struct native *n, struct err *err) {
@@ -115,22 +116,15 @@ static enum status format_check(const json_t *v, struct err *err) {
 }
 
 static enum status think_check(const struct native *n, struct err *err) {
-    if (!n->think_wanted)
-        return OK;
-    if (model_can(&n->model, CAN_THINKING))
-        return unsupported("think", err);
-    struct buf b = {0};
-    go_quote(&b, n->call->model);
-    err_set(err, ERR_INVALID, "%.*s does not support thinking", STR_FMT(buf_str(&b)));
-    buf_release(&b);
-    return ERR_INVALID;
+    return n->think_wanted ? think_refuse(n->call, &n->model, "think", err) : OK;
 }
 
-static enum status capability_check(const struct native *n, enum capability can, const char *name,
-                                    const char *field, struct err *err) {
-    if (!model_can(&n->model, can))
-        return err_set(err, ERR_INVALID, "%.*s does not support %s", STR_FMT(n->model.name_full), name);
-    return unsupported(field, err);
+static enum status suffix_check(const struct native *n, struct err *err) {
+    if (n->f.suffix.n == 0)
+        return OK;
+    if (!model_can(&n->model, CAN_INSERT))
+        return err_set(err, ERR_INVALID, "%.*s does not support insert", STR_FMT(n->model.name_full));
+    return unsupported("suffix", err);
 }
 
 /* --- both routes, after the model is known --- */
@@ -170,7 +164,8 @@ static enum status system_add(struct native *n, struct str system, struct err *e
 static enum status context_read(struct native *n, struct err *err) {
     size_t count = json_array_size(n->f.context), i;
     if (count > LIMIT_NUM_CTX)
-        return err_set(err, ERR_INVALID, "context has %zu tokens, at most %u are allowed", count, LIMIT_NUM_CTX);
+        return err_set(err, ERR_INVALID, "context has %zu tokens, at most %u are allowed", count,
+                       LIMIT_NUM_CTX);
     u32 *ids = ARENA_ARRAY(&n->call->arena, u32, count);
     json_t *v;
     json_array_foreach(n->f.context, i, v) {
@@ -213,9 +208,8 @@ static enum status generate_build(struct native *n, struct err *err) {
     if (f->raw == TRI_TRUE && (f->template_.n || f->system.n || json_array_size(f->context)))
         return err_set(err, ERR_INVALID, "raw mode does not support template, system, or context");
     TRY(think_check(n, err));
-    TRY(resolve_completion(&n->model, "generate", n->call, err));
-    if (f->suffix.n)
-        TRY(capability_check(n, CAN_INSERT, "insert", "suffix", err));
+    TRY(resolve_completion(n->call, &n->model, "generate", err));
+    TRY(suffix_check(n, err));
     TRY(options_read(n, err));
     n->request.load_only = f->prompt.n == 0;
     if (n->request.load_only)
@@ -243,7 +237,7 @@ static enum status chat_build(struct native *n, struct err *err) {
     TRY(think_check(n, err));
     if (json_array_size(n->f.tools) && !model_can(&n->model, CAN_TOOLS))
         return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(n->model.name_full));
-    TRY(resolve_completion(&n->model, "chat", n->call, err));
+    TRY(resolve_completion(n->call, &n->model, "chat", err));
     TRY(options_read(n, err));
     n->request.form = GEN_FORM_CHAT;
     n->request.load_only = json_array_size(n->f.messages) == 0;
@@ -277,7 +271,8 @@ static enum status chat_run(struct native *n, const json_t *root, struct err *er
 
 /* --- entry --- */
 
-static void handle(struct call *c, struct str body, enum status (*run)(struct native *, const json_t *, struct err *)) {
+static void handle(struct call *c, struct str body,
+                   enum status (*run)(struct native *, const json_t *, struct err *)) {
     struct native n = {.call = c};
     struct err err;
     json_t *root;

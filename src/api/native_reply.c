@@ -175,13 +175,16 @@ static void chat_last(struct call *c, const struct gen_event *e) {
     buf_add_char(&c->out, '\n');
 }
 
-static void tool_gather(struct call *c, const struct gen_tool_call *t) { tool_call_json(&c->tools, t, c->n_tools++); }
+static void tool_gather(struct call *c, const struct gen_tool_call *t) {
+    tool_call_json(&c->tools, t, c->n_tools++);
+}
 
 #define STREAM_TYPE "application/x-ndjson"
 #define WHOLE_TYPE "application/json; charset=utf-8"
 
 const struct call_writer native_generate_writer = {
-    DIALECT_NATIVE, STREAM_TYPE, WHOLE_TYPE, prefix_make, generate_piece, generate_last, generate_whole, tool_gather,
+    DIALECT_NATIVE, STREAM_TYPE,   WHOLE_TYPE,     prefix_make,
+    generate_piece, generate_last, generate_whole, tool_gather,
 };
 const struct call_writer native_chat_writer = {
     DIALECT_NATIVE, STREAM_TYPE, WHOLE_TYPE, prefix_make, chat_piece, chat_last, chat_whole, tool_gather,

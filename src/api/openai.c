@@ -12,19 +12,17 @@ struct openai_fields {
     struct maybe_real temperature, top_p, frequency_penalty, presence_penalty;
 };
 
-#define COMMON_FIELDS                                                                    \
-    FIELD(openai_fields, model, "model", FIELD_STR),                                     \
-    FIELD(openai_fields, stream, "stream", FIELD_BOOL),                                  \
-    FIELD(openai_fields, stream_options, "stream_options", FIELD_OBJECT),                \
-    FIELD(openai_fields, max_tokens, "max_tokens", FIELD_INT),                           \
-    FIELD(openai_fields, seed, "seed", FIELD_INT),                                       \
-    FIELD(openai_fields, stop, "stop", FIELD_ANY),                                       \
-    FIELD(openai_fields, temperature, "temperature", FIELD_REAL),                        \
-    FIELD(openai_fields, top_p, "top_p", FIELD_REAL),                                    \
-    FIELD(openai_fields, frequency_penalty, "frequency_penalty", FIELD_REAL),            \
-    FIELD(openai_fields, presence_penalty, "presence_penalty", FIELD_REAL),              \
-    FIELD(openai_fields, user, "user", FIELD_STR),                                       \
-    FIELD(openai_fields, render_only, "_debug_render_only", FIELD_BOOL)
+#define COMMON_FIELDS                                                                                        \
+    FIELD(openai_fields, model, "model", FIELD_STR), FIELD(openai_fields, stream, "stream", FIELD_BOOL),     \
+        FIELD(openai_fields, stream_options, "stream_options", FIELD_OBJECT),                                \
+        FIELD(openai_fields, max_tokens, "max_tokens", FIELD_INT),                                           \
+        FIELD(openai_fields, seed, "seed", FIELD_INT), FIELD(openai_fields, stop, "stop", FIELD_ANY),        \
+        FIELD(openai_fields, temperature, "temperature", FIELD_REAL),                                        \
+        FIELD(openai_fields, top_p, "top_p", FIELD_REAL),                                                    \
+        FIELD(openai_fields, frequency_penalty, "frequency_penalty", FIELD_REAL),                            \
+        FIELD(openai_fields, presence_penalty, "presence_penalty", FIELD_REAL),                              \
+        FIELD(openai_fields, user, "user", FIELD_STR),                                                       \
+        FIELD(openai_fields, render_only, "_debug_render_only", FIELD_BOOL)
 
 static const struct field chat_fields[] = {
     COMMON_FIELDS,
@@ -73,8 +71,9 @@ static const char *go_type(const json_t *v) {
 }
 
 static bool image_url_valid(struct str url) {
-    static const char *const prefixes[] = {"data:;base64,", "data:image/jpeg;base64,", "data:image/jpg;base64,",
-                                           "data:image/png;base64,", "data:image/webp;base64,"};
+    static const char *const prefixes[] = {"data:;base64,", "data:image/jpeg;base64,",
+                                           "data:image/jpg;base64,", "data:image/png;base64,",
+                                           "data:image/webp;base64,"};
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (str_starts(url, str_of(prefixes[i])))
             return true;
@@ -133,8 +132,8 @@ struct function_fields {
     struct str name, arguments;
 };
 
-static enum status tool_call_fields_read(const json_t *v, struct tool_call_fields *c, struct function_fields *f,
-                                         struct err *err) {
+static enum status tool_call_fields_read(const json_t *v, struct tool_call_fields *c,
+                                         struct function_fields *f, struct err *err) {
     static const struct field call_fields[] = {
         FIELD(tool_call_fields, id, "id", FIELD_STR),
         FIELD(tool_call_fields, function, "function", FIELD_OBJECT),
@@ -150,7 +149,8 @@ static enum status tool_call_fields_read(const json_t *v, struct tool_call_field
 }
 
 /* Arguments come as text that holds JSON. */
-static enum status tool_call_read(const json_t *v, struct gen_tool_call *out, struct arena *a, struct err *err) {
+static enum status tool_call_read(const json_t *v, struct gen_tool_call *out, struct arena *a,
+                                  struct err *err) {
     struct tool_call_fields c;
     struct function_fields f;
     struct err none;
@@ -165,7 +165,8 @@ static enum status tool_call_read(const json_t *v, struct gen_tool_call *out, st
     return OK;
 }
 
-static enum status tool_calls_read(const json_t *list, struct gen_message *m, struct arena *a, struct err *err) {
+static enum status tool_calls_read(const json_t *list, struct gen_message *m, struct arena *a,
+                                   struct err *err) {
     size_t n = json_array_size(list);
     struct gen_tool_call *calls = ARENA_ARRAY(a, struct gen_tool_call, n);
     for (size_t i = 0; i < n; i++)
@@ -185,7 +186,8 @@ static struct str tool_name_of(const struct message_list *l, struct str id) {
 }
 
 /* Each part becomes a message of its own, as in the reference; calls go to the last one. */
-static enum status parts_add(struct openai *o, const struct message_fields *f, struct gen_message m, struct err *err) {
+static enum status parts_add(struct openai *o, const struct message_fields *f, struct gen_message m,
+                             struct err *err) {
     struct gen_message one = {.role = m.role, .tool_name = m.tool_name, .tool_call_id = m.tool_call_id};
     size_t n = json_array_size(f->content), i;
     json_t *part;
@@ -230,10 +232,11 @@ static enum status effort_read(struct openai *o, struct err *err) {
     static const struct {
         const char *text;
         enum gen_think think;
-    } levels[] = {{"", GEN_THINK_DEFAULT},     {"none", GEN_THINK_OFF},  {"minimal", GEN_THINK_LOW},
-                  {"low", GEN_THINK_LOW},      {"medium", GEN_THINK_MEDIUM}, {"high", GEN_THINK_HIGH},
-                  {"max", GEN_THINK_HIGH},     {"xhigh", GEN_THINK_HIGH}, {"ultra", GEN_THINK_HIGH}};
-    struct str effort = o->f.reasoning ? json_text(json_object_get(o->f.reasoning, "effort")) : o->f.reasoning_effort;
+    } levels[] = {{"", GEN_THINK_DEFAULT}, {"none", GEN_THINK_OFF},      {"minimal", GEN_THINK_LOW},
+                  {"low", GEN_THINK_LOW},  {"medium", GEN_THINK_MEDIUM}, {"high", GEN_THINK_HIGH},
+                  {"max", GEN_THINK_HIGH}, {"xhigh", GEN_THINK_HIGH},    {"ultra", GEN_THINK_HIGH}};
+    struct str effort =
+        o->f.reasoning ? json_text(json_object_get(o->f.reasoning, "effort")) : o->f.reasoning_effort;
     for (size_t i = 0; i < ARRAY_LEN(levels); i++)
         if (str_is(effort, levels[i].text)) {
             o->request.think = levels[i].think;
@@ -246,22 +249,16 @@ static enum status effort_read(struct openai *o, struct err *err) {
 }
 
 static enum status think_check(const struct openai *o, struct err *err) {
-    if (o->request.think == GEN_THINK_DEFAULT || o->request.think == GEN_THINK_OFF)
-        return OK;
-    if (model_can(&o->model, CAN_THINKING))
-        return unsupported("reasoning_effort", err);
-    struct buf b = {0};
-    go_quote(&b, o->call->model);
-    err_set(err, ERR_INVALID, "%.*s does not support thinking", STR_FMT(buf_str(&b)));
-    buf_release(&b);
-    return ERR_INVALID;
+    bool wanted = o->request.think != GEN_THINK_DEFAULT && o->request.think != GEN_THINK_OFF;
+    return wanted ? think_refuse(o->call, &o->model, "reasoning_effort", err) : OK;
 }
 
 static enum status format_check(const json_t *v, struct err *err) {
     struct str type = str_trim(json_text(json_object_get(v, "type")));
     if (str_eq_nocase(type, STR("json_object")))
         return unsupported("response_format", err);
-    if (str_eq_nocase(type, STR("json_schema")) && json_object_get(json_object_get(v, "json_schema"), "schema"))
+    if (str_eq_nocase(type, STR("json_schema")) &&
+        json_object_get(json_object_get(v, "json_schema"), "schema"))
         return unsupported("response_format", err);
     return OK;
 }
@@ -306,7 +303,8 @@ static enum status options_read(struct openai *o, bool completion, struct err *e
         options.num_predict = f->max_tokens.v;
     if (f->seed.set)
         options.seed = f->seed.v;
-    options_resolve(&options, o->call->api->config.num_ctx_default, o->model.facts.context_length, &o->request);
+    options_resolve(&options, o->call->api->config.num_ctx_default, o->model.facts.context_length,
+                    &o->request);
     return OK;
 }
 
@@ -357,7 +355,7 @@ static enum status chat_build(struct openai *o, struct err *err) {
     TRY(think_check(o, err));
     if (json_array_size(o->f.tools) && !model_can(&o->model, CAN_TOOLS))
         return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(o->model.name_full));
-    TRY(resolve_completion(&o->model, "chat", o->call, err));
+    TRY(resolve_completion(o->call, &o->model, "chat", err));
     TRY(options_read(o, false, err));
     if (json_array_size(o->f.tools))
         return unsupported("tools", err);
@@ -388,7 +386,7 @@ static enum status chat_run(struct openai *o, const json_t *root, struct err *er
 /* --- completion: through the chat template, as in the reference --- */
 
 static enum status completion_build(struct openai *o, struct err *err) {
-    TRY(resolve_completion(&o->model, "generate", o->call, err));
+    TRY(resolve_completion(o->call, &o->model, "generate", err));
     if (o->f.suffix.n && !model_can(&o->model, CAN_INSERT))
         return err_set(err, ERR_INVALID, "%.*s does not support insert", STR_FMT(o->model.name_full));
     TRY(options_read(o, true, err));
@@ -417,7 +415,8 @@ static enum status completion_run(struct openai *o, const json_t *root, struct e
 
 /* --- entry --- */
 
-static void handle(struct call *c, struct str body, enum status (*run)(struct openai *, const json_t *, struct err *)) {
+static void handle(struct call *c, struct str body,
+                   enum status (*run)(struct openai *, const json_t *, struct err *)) {
     struct openai o = {.call = c};
     struct err err;
     json_t *root;

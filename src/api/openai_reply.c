@@ -153,7 +153,9 @@ static void chat_whole(struct call *c, const struct gen_event *e) {
     buf_add_str(b, STR("}\n"));
 }
 
-static void chat_tool(struct call *c, const struct gen_tool_call *t) { tool_write(&c->tools, t, c->n_tools++); }
+static void chat_tool(struct call *c, const struct gen_tool_call *t) {
+    tool_write(&c->tools, t, c->n_tools++);
+}
 
 /* --- completion --- */
 
@@ -225,6 +227,6 @@ const struct call_writer openai_chat_writer = {
     DIALECT_OPENAI, STREAM_TYPE, WHOLE_TYPE, chat_first, chat_piece, chat_last, chat_whole, chat_tool,
 };
 const struct call_writer openai_completion_writer = {
-    DIALECT_OPENAI, STREAM_TYPE, WHOLE_TYPE, completion_first, completion_piece, completion_last, completion_whole,
-    chat_tool,
+    DIALECT_OPENAI,   STREAM_TYPE,     WHOLE_TYPE,       completion_first,
+    completion_piece, completion_last, completion_whole, chat_tool,
 };

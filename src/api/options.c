@@ -74,7 +74,8 @@ enum status options_stop(struct options *o, const json_t *list, struct arena *a,
         return err_set(err, ERR_INVALID, "option \"stop\" must be of type array");
     size_t n = json_array_size(list), i;
     if (n > LIMIT_STOPS)
-        return err_set(err, ERR_INVALID, "option \"stop\" has %zu strings, at most %u are allowed", n, LIMIT_STOPS);
+        return err_set(err, ERR_INVALID, "option \"stop\" has %zu strings, at most %u are allowed", n,
+                       LIMIT_STOPS);
     struct str *stop = ARENA_ARRAY(a, struct str, n);
     json_t *item;
     o->n_stop = 0;
@@ -109,8 +110,9 @@ static enum status option_set(struct options *o, const struct option *opt, const
         *(f32 *)to = (f32)json_number_value(v);
         return OK;
     case OPTION_BOOL:
-        return json_is_boolean(v) ? OK
-                                  : err_set(err, ERR_INVALID, "option \"%s\" must be of type boolean", opt->name);
+        return json_is_boolean(v)
+                   ? OK
+                   : err_set(err, ERR_INVALID, "option \"%s\" must be of type boolean", opt->name);
     case OPTION_STOP: return options_stop(o, v, a, err);
     }
     return OK;

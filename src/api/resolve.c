@@ -1,4 +1,5 @@
-/* resolve.c - model, parameters, defaults, messages: what every dialect needs before it can ask the backend. */
+/* resolve.c - model, parameters, defaults, messages: what every dialect needs before it can ask the backend.
+ */
 #include "api/resolve.h"
 
 #include "base/limit.h"
@@ -7,7 +8,8 @@
 
 /* --- the model --- */
 
-static enum status name_refused(struct call *c, enum name_fault fault, enum name_style style, struct err *err) {
+static enum status name_refused(struct call *c, enum name_fault fault, enum name_style style,
+                                struct err *err) {
     switch (fault) {
     case NAME_CLOUD: c->refused_code = 403; return err_set(err, ERR_UNSUPPORTED, TEXT_CLOUD);
     case NAME_EMPTY:
@@ -39,16 +41,25 @@ enum status unsupported(const char *field, struct err *err) {
     return err_set(err, ERR_UNSUPPORTED, "%s is not supported by minka yet", field);
 }
 
-enum status resolve_completion(const struct model *m, const char *route, struct call *c, struct err *err) {
+/* `"<name as asked>" does not support <what>`. */
+static enum status model_cannot(const struct call *c, const char *what, struct err *err) {
+    struct buf quoted = {0};
+    go_quote(&quoted, c->model);
+    err_set(err, ERR_INVALID, "%.*s does not support %s", STR_FMT(buf_str(&quoted)), what);
+    buf_release(&quoted);
+    return ERR_INVALID;
+}
+
+enum status think_refuse(const struct call *c, const struct model *m, const char *field, struct err *err) {
+    return model_can(m, CAN_THINKING) ? unsupported(field, err) : model_cannot(c, "thinking", err);
+}
+
+enum status resolve_completion(const struct call *c, const struct model *m, const char *route,
+                               struct err *err) {
     if (m->stored.model_digest.n == 0)
         return unsupported("a model without a GGUF layer", err);
-    if (m->has_facts && !model_can(m, CAN_COMPLETION)) {
-        struct buf b = {0};
-        go_quote(&b, c->model);
-        err_set(err, ERR_INVALID, "%.*s does not support %s", STR_FMT(buf_str(&b)), route);
-        buf_release(&b);
-        return ERR_INVALID;
-    }
+    if (m->has_facts && !model_can(m, CAN_COMPLETION))
+        return model_cannot(c, route, err);
     if (m->adapter)
         return unsupported("a model with an ADAPTER", err);
     struct str own = str_trim(m->stored.template_text);
@@ -85,7 +96,8 @@ enum status resolve_options(struct call *c, const json_t *object, struct options
     return status;
 }
 
-enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given, struct err *err) {
+enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given,
+                               struct err *err) {
     *ns = api->config.keep_alive_ns_default;
     *given = v != NULL;
     if (!v)
@@ -103,7 +115,8 @@ enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, 
 
 /* --- messages --- */
 
-enum status message_add(struct message_list *l, struct arena *a, const struct gen_message *m, struct err *err) {
+enum status message_add(struct message_list *l, struct arena *a, const struct gen_message *m,
+                        struct err *err) {
     if (l->n == LIMIT_MESSAGES)
         return err_set(err, ERR_INVALID, "more than %u messages", LIMIT_MESSAGES);
     if (l->n == l->cap) {
@@ -127,7 +140,8 @@ enum status role_parse(struct str text, enum gen_role *role, struct err *err) {
         *role = ROLE_SYSTEM;
         return OK;
     }
-    return err_set(err, ERR_INVALID, "invalid role \"%.*s\": it is system, user, assistant or tool", STR_FMT(text));
+    return err_set(err, ERR_INVALID, "invalid role \"%.*s\": it is system, user, assistant or tool",
+                   STR_FMT(text));
 }
 
 struct str arguments_text(const json_t *v, struct arena *a) {
@@ -149,7 +163,8 @@ struct function_fields {
     json_t *arguments;
 };
 
-static enum status tool_call_read(const json_t *v, struct gen_tool_call *out, struct arena *a, struct err *err) {
+static enum status tool_call_read(const json_t *v, struct gen_tool_call *out, struct arena *a,
+                                  struct err *err) {
     static const struct field call_fields[] = {
         FIELD(tool_call_fields, id, "id", FIELD_STR),
         FIELD(tool_call_fields, function, "function", FIELD_OBJECT),

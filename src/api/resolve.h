@@ -11,13 +11,20 @@ enum name_style { NAME_STYLE_GENERATE, NAME_STYLE_CHAT };
 enum status resolve_model(struct call *c, enum name_style style, struct model *m, struct err *err) MUST_USE;
 /* ERR_INVALID if the model cannot `route` ("chat", "generate") at all; ERR_UNSUPPORTED if it needs something
  * that minka has not yet (adapters, tensor files, a Go template). */
-enum status resolve_completion(const struct model *m, const char *route, struct call *c, struct err *err) MUST_USE;
+enum status resolve_completion(const struct call *c, const struct model *m, const char *route,
+                               struct err *err) MUST_USE;
 /* Defaults, then the model's parameters, in *o. An error is the model's: 500. */
-enum status resolve_parameters(struct call *c, const struct model *m, struct options *o, struct err *err) MUST_USE;
+enum status resolve_parameters(struct call *c, const struct model *m, struct options *o,
+                               struct err *err) MUST_USE;
+/* ERR_INVALID if the model cannot think, ERR_UNSUPPORTED naming the field if it can. */
+enum status think_refuse(const struct call *c, const struct model *m, const char *field,
+                         struct err *err) MUST_USE;
 /* The options of a request on top. An error has the reference's code, 500. */
-enum status resolve_options(struct call *c, const json_t *object, struct options *o, struct err *err) MUST_USE;
+enum status resolve_options(struct call *c, const json_t *object, struct options *o,
+                            struct err *err) MUST_USE;
 /* keep_alive of a request; NULL: the default. *given says whether the request set it. */
-enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given, struct err *err) MUST_USE;
+enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given,
+                               struct err *err) MUST_USE;
 /* A field that minka does not honour yet: ERR_UNSUPPORTED naming it. */
 enum status unsupported(const char *field, struct err *err);
 
@@ -26,13 +33,16 @@ struct message_list {
     struct gen_message *items;
     u32 n, cap;
 };
-enum status message_add(struct message_list *l, struct arena *a, const struct gen_message *m, struct err *err) MUST_USE;
+enum status message_add(struct message_list *l, struct arena *a, const struct gen_message *m,
+                        struct err *err) MUST_USE;
 /* ERR_INVALID for an unknown role. Case is ignored; "developer" is OpenAI's name for system. */
 enum status role_parse(struct str text, enum gen_role *role, struct err *err) MUST_USE;
 /* The messages of a native request or of a model's messages layer. */
-enum status messages_read(struct message_list *l, const json_t *list, struct arena *a, struct err *err) MUST_USE;
+enum status messages_read(struct message_list *l, const json_t *list, struct arena *a,
+                          struct err *err) MUST_USE;
 /* The model's own MESSAGEs. */
-enum status resolve_messages(struct call *c, const struct model *m, struct message_list *l, struct err *err) MUST_USE;
+enum status resolve_messages(struct call *c, const struct model *m, struct message_list *l,
+                             struct err *err) MUST_USE;
 /* Arguments of a tool call, "{...}", in the arena. */
 struct str arguments_text(const json_t *v, struct arena *a);
 

@@ -10,8 +10,8 @@
 #define CALL_ARENA_BYTES ((size_t)LIMIT_BODY_BYTES * 8 + (size_t)LIMIT_STORE_TEXT_BYTES * 8)
 
 struct route {
-    const char *methods; /* "GET HEAD" */
-    const char *pattern; /* a segment that begins with ':' matches anything; "*" at the end: the rest */
+    const char *methods;  /* "GET HEAD" */
+    const char *pattern;  /* a segment that begins with ':' matches anything; "*" at the end: the rest */
     enum dialect dialect; /* of its errors */
     void (*handle)(struct call *c, struct str body, struct str tail);
 };
@@ -71,7 +71,8 @@ static void route_openai_model(struct call *c, struct str body, struct str tail)
 /* Cloud services of the reference: answered as it answers with its cloud switched off. */
 static void route_status(struct call *c, struct str body, struct str tail) {
     (void)body, (void)tail;
-    text_reply(c, 200, "application/json; charset=utf-8", STR("{\"cloud\":{\"disabled\":true,\"source\":\"env\"}}"));
+    text_reply(c, 200, "application/json; charset=utf-8",
+               STR("{\"cloud\":{\"disabled\":true,\"source\":\"env\"}}"));
 }
 static void route_account(struct call *c, struct str body, struct str tail) {
     (void)body, (void)tail;
@@ -174,10 +175,11 @@ static const struct route *route_find(struct str method, struct str path, struct
 /* --- before the route --- */
 
 #define CORS_METHODS "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
-#define CORS_HEADERS                                                                                              \
-    "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,OpenAI-Beta,x-stainless-arch,x-stainless-async," \
-    "x-stainless-custom-poll-interval,x-stainless-helper-method,x-stainless-lang,x-stainless-os,"                  \
-    "x-stainless-package-version,x-stainless-poll-helper,x-stainless-retry-count,x-stainless-runtime,"             \
+#define CORS_HEADERS                                                                                         \
+    "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,OpenAI-Beta,x-stainless-arch,x-"          \
+    "stainless-async,"                                                                                       \
+    "x-stainless-custom-poll-interval,x-stainless-helper-method,x-stainless-lang,x-stainless-os,"            \
+    "x-stainless-package-version,x-stainless-poll-helper,x-stainless-retry-count,x-stainless-runtime,"       \
     "x-stainless-runtime-version,x-stainless-timeout"
 
 static void empty_reply(struct http_request *r, u32 code) { http_reply(r, code, NULL, STR_NONE); }
@@ -259,7 +261,8 @@ static const struct call_writer plain_writers[] = {
     [DIALECT_ANTHROPIC] = {.dialect = DIALECT_ANTHROPIC},
 };
 
-static void dispatch(struct api *a, const struct route *route, struct http_request *r, struct str body, struct str tail) {
+static void dispatch(struct api *a, const struct route *route, struct http_request *r, struct str body,
+                     struct str tail) {
     struct call *c = xcalloc(1, sizeof *c);
     c->api = a;
     c->http = r;
@@ -325,4 +328,6 @@ void api_free(struct api *a) {
     free(a);
 }
 
-struct httpd_handler api_handler(struct api *a) { return (struct httpd_handler){on_body, on_gone, a}; }
+struct httpd_handler api_handler(struct api *a) {
+    return (struct httpd_handler){on_body, on_gone, a};
+}

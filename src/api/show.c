@@ -17,9 +17,12 @@ struct show_fields {
 };
 
 static const struct field show_fields[] = {
-    FIELD(show_fields, model, "model", FIELD_STR),       FIELD(show_fields, name, "name", FIELD_STR),
-    FIELD(show_fields, system, "system", FIELD_STR),     FIELD(show_fields, template_, "template", FIELD_STR),
-    FIELD(show_fields, options, "options", FIELD_OBJECT), FIELD(show_fields, verbose, "verbose", FIELD_BOOL),
+    FIELD(show_fields, model, "model", FIELD_STR),
+    FIELD(show_fields, name, "name", FIELD_STR),
+    FIELD(show_fields, system, "system", FIELD_STR),
+    FIELD(show_fields, template_, "template", FIELD_STR),
+    FIELD(show_fields, options, "options", FIELD_OBJECT),
+    FIELD(show_fields, verbose, "verbose", FIELD_BOOL),
 };
 
 /* --- parameters and Modelfile --- */
@@ -114,7 +117,8 @@ static void modelfile_layers(struct call *c, struct buf *b, const struct model *
 
 #define MEDIA "application/vnd.ollama.image."
 
-static void modelfile_text(struct call *c, struct buf *b, const struct model *m, struct str system, const json_t *params) {
+static void modelfile_text(struct call *c, struct buf *b, const struct model *m, struct str system,
+                           const json_t *params) {
     const char *key;
     json_t *v, *item;
     size_t i;
@@ -126,7 +130,8 @@ static void modelfile_text(struct call *c, struct buf *b, const struct model *m,
     modelfile_layers(c, b, m, MEDIA "adapter", "ADAPTER ", true);
     modelfile_layers(c, b, m, MEDIA "draft", "DRAFT ", true);
     modelfile_layers(c, b, m, MEDIA "projector", "FROM ", true);
-    modelfile_line(b, "TEMPLATE ", m->stored.template_text.n ? m->stored.template_text : STR(DEFAULT_TEMPLATE));
+    modelfile_line(b, "TEMPLATE ",
+                   m->stored.template_text.n ? m->stored.template_text : STR(DEFAULT_TEMPLATE));
     if (system.n)
         modelfile_line(b, "SYSTEM ", system);
     json_object_foreach((json_t *)params, key, v) {
@@ -142,8 +147,9 @@ static void modelfile_text(struct call *c, struct buf *b, const struct model *m,
 /* --- GGUF --- */
 
 static u32 scalar_bytes(enum gguf_type t) {
-    static const u8 bytes[] = {[GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
-                               [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
+    static const u8 bytes[] = {
+        [GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
+        [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
     return t < ARRAY_LEN(bytes) ? bytes[t] : 0;
 }
 
@@ -211,13 +217,14 @@ static u64 parameters_count(const struct gguf *g) {
 static void model_info_write(struct buf *b, const struct gguf *g, bool verbose, struct str basename) {
     const struct gguf_kv **order = xmalloc((g->n_kvs + 2) * sizeof(struct gguf_kv *));
     u64 n_parameters = parameters_count(g);
-    struct gguf_kv counted = {STR("general.parameter_count"), GGUF_U64, GGUF_U64, 1, (const u8 *)&n_parameters};
+    struct gguf_kv counted = {STR("general.parameter_count"), GGUF_U64, GGUF_U64, 1,
+                              (const u8 *)&n_parameters};
     struct gguf_kv named = {.key = STR("general.basename")};
     u32 n = 0;
     for (u32 i = 0; i < g->n_kvs; i++) {
         struct str key = g->kvs[i].key;
-        if (!str_is(key, "general.name") && !str_is(key, "tokenizer.chat_template") && !str_eq(key, counted.key) &&
-            !(basename.n && str_eq(key, named.key)))
+        if (!str_is(key, "general.name") && !str_is(key, "tokenizer.chat_template") &&
+            !str_eq(key, counted.key) && !(basename.n && str_eq(key, named.key)))
             order[n++] = &g->kvs[i];
     }
     order[n++] = &counted;
@@ -302,8 +309,8 @@ static enum status gguf_members(struct call *c, const struct model *m, struct st
     return OK;
 }
 
-static enum status show_write(struct call *c, const struct model *m, const struct show_fields *f, const json_t *params,
-                              struct err *err) {
+static enum status show_write(struct call *c, const struct model *m, const struct show_fields *f,
+                              const json_t *params, struct err *err) {
     struct buf *b = &c->out, info = {0}, tensors = {0}, parameters = {0}, modelfile = {0};
     struct str jinja = STR_NONE, system = f->system.n ? f->system : m->stored.system;
     enum status status = gguf_members(c, m, &jinja, &info, &tensors, f->verbose == TRI_TRUE, err);
@@ -316,9 +323,10 @@ static enum status show_write(struct call *c, const struct model *m, const struc
         text_member(b, "license", m->stored.license);
         text_member(b, "modelfile", buf_str(&modelfile));
         text_member(b, "parameters", buf_str(&parameters));
-        text_member(b, "template", jinja.n                      ? jinja
-                                   : m->stored.template_text.n ? m->stored.template_text
-                                                               : STR(DEFAULT_TEMPLATE));
+        text_member(b, "template",
+                    jinja.n                     ? jinja
+                    : m->stored.template_text.n ? m->stored.template_text
+                                                : STR(DEFAULT_TEMPLATE));
         text_member(b, "system", system);
         json_key(b, "details"), details_json(b, m, false);
         messages_member(b, m->stored.messages);
@@ -343,7 +351,8 @@ static enum status show_find(struct call *c, struct model *m, struct err *err) {
     case NAME_OK: break;
     case NAME_CLOUD:
         c->refused_code = 403;
-        return err_set(err, ERR_UNSUPPORTED, "ollama cloud is disabled: remote model details are unavailable");
+        return err_set(err, ERR_UNSUPPORTED,
+                       "ollama cloud is disabled: remote model details are unavailable");
     case NAME_EMPTY:
     case NAME_INVALID:
     case NAME_CONFLICT: return ERR_INVALID; /* the text is in err */

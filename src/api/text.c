@@ -22,8 +22,8 @@ size_t time_text(char out[TIME_TEXT_BYTES], i64 wall_ns, bool with_zone) {
     if (offset == 0)
         return n + (size_t)snprintf(out + n, TIME_TEXT_BYTES - n, "Z");
     unsigned minutes = (unsigned)(offset < 0 ? -offset : offset);
-    return n + (size_t)snprintf(out + n, TIME_TEXT_BYTES - n, "%c%02u:%02u", offset < 0 ? '-' : '+', minutes / 60 % 24,
-                                minutes % 60);
+    return n + (size_t)snprintf(out + n, TIME_TEXT_BYTES - n, "%c%02u:%02u", offset < 0 ? '-' : '+',
+                                minutes / 60 % 24, minutes % 60);
 }
 
 void go_quote(struct buf *b, struct str s) {

@@ -1,4 +1,5 @@
-/* files.h - what the store's parts share: reading small files, hashes, and writes that are whole or not there. */
+/* files.h - what the store's parts share: reading small files, hashes, and writes that are whole or not
+ * there. */
 #ifndef MINKA_STORE_FILES_H
 #define MINKA_STORE_FILES_H
 
@@ -20,7 +21,8 @@ struct store {
 /* Opens a regular file for reading; a pipe or device in its place is ERR_CORRUPT. */
 enum status file_open(const char *path, int *fd, u64 *bytes, i64 *modified_ns, struct err *err) MUST_USE;
 /* Reads a file of at most LIMIT_STORE_TEXT_BYTES. modified_ns may be NULL. */
-enum status file_read(const char *path, struct arena *a, struct str *out, i64 *modified_ns, struct err *err) MUST_USE;
+enum status file_read(const char *path, struct arena *a, struct str *out, i64 *modified_ns,
+                      struct err *err) MUST_USE;
 /* Makes a folder and its parents, 0755. */
 enum status folder_make(const char *path, struct err *err) MUST_USE;
 /* Syncs a folder's entries. */

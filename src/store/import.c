@@ -22,12 +22,13 @@
 
 const char *store_file_type_name(u32 t) {
     static const char *const names[] = {
-        [0] = "F32",      [1] = "F16",      [2] = "Q4_0",     [3] = "Q4_1",     [7] = "Q8_0",    [8] = "Q5_0",
-        [9] = "Q5_1",     [10] = "Q2_K",    [11] = "Q3_K_S",  [12] = "Q3_K_M",  [13] = "Q3_K_L", [14] = "Q4_K_S",
-        [15] = "Q4_K_M",  [16] = "Q5_K_S",  [17] = "Q5_K_M",  [18] = "Q6_K",    [19] = "IQ2_XXS", [20] = "IQ2_XS",
-        [21] = "Q2_K_S",  [22] = "IQ3_XS",  [23] = "IQ3_XXS", [24] = "IQ1_S",   [25] = "IQ4_NL", [26] = "IQ3_S",
-        [27] = "IQ3_M",   [28] = "IQ2_S",   [29] = "IQ2_M",   [30] = "IQ4_XS",  [31] = "IQ1_M",  [32] = "BF16",
-        [36] = "TQ1_0",   [37] = "TQ2_0",   [38] = "MXFP4_MOE", [39] = "NVFP4", [40] = "Q1_0"};
+        [0] = "F32",      [1] = "F16",      [2] = "Q4_0",       [3] = "Q4_1",    [7] = "Q8_0",
+        [8] = "Q5_0",     [9] = "Q5_1",     [10] = "Q2_K",      [11] = "Q3_K_S", [12] = "Q3_K_M",
+        [13] = "Q3_K_L",  [14] = "Q4_K_S",  [15] = "Q4_K_M",    [16] = "Q5_K_S", [17] = "Q5_K_M",
+        [18] = "Q6_K",    [19] = "IQ2_XXS", [20] = "IQ2_XS",    [21] = "Q2_K_S", [22] = "IQ3_XS",
+        [23] = "IQ3_XXS", [24] = "IQ1_S",   [25] = "IQ4_NL",    [26] = "IQ3_S",  [27] = "IQ3_M",
+        [28] = "IQ2_S",   [29] = "IQ2_M",   [30] = "IQ4_XS",    [31] = "IQ1_M",  [32] = "BF16",
+        [36] = "TQ1_0",   [37] = "TQ2_0",   [38] = "MXFP4_MOE", [39] = "NVFP4",  [40] = "Q1_0"};
     return t < ARRAY_LEN(names) && names[t] ? names[t] : "unknown";
 }
 
@@ -53,7 +54,7 @@ struct import {
     int source, blob; /* descriptors; blob -1 when the source itself is linked */
     u64 bytes;
     char hash[65];
-    struct str temp;  /* name of the blob while it is written, if it had to have one */
+    struct str temp; /* name of the blob while it is written, if it had to have one */
     struct str arch, file_type;
     u64 n_parameters;
 };
@@ -184,9 +185,9 @@ static enum status facts_read(struct import *im, struct err *err) {
         gguf_get_str(&g, STR("general.architecture"), &arch);
         im->arch = arena_str(&im->arena, arch);
         im->n_parameters = parameters_count(&g);
-        im->file_type = str_of(gguf_get_u32(&g, STR("general.file_type"), &file_type)
-                                   ? store_file_type_name(file_type)
-                                   : "unknown");
+        im->file_type =
+            str_of(gguf_get_u32(&g, STR("general.file_type"), &file_type) ? store_file_type_name(file_type)
+                                                                          : "unknown");
         gguf_release(&g);
     } else {
         err_set(err, status, "%s is no usable GGUF file: %s", im->source_path, inner.text);
@@ -235,7 +236,8 @@ static enum status manifest_write(struct import *im, const struct model_name *n,
 
     const char *root = im->store->path;
     struct str blob = arena_printf(&im->arena, "%s/blobs/sha256-%s", root, config_hash);
-    struct str folder = arena_printf(&im->arena, "%s/manifests/%s/%s/%s", root, n->host, n->namespace_, n->model);
+    struct str folder =
+        arena_printf(&im->arena, "%s/manifests/%s/%s/%s", root, n->host, n->namespace_, n->model);
     struct str path = arena_printf(&im->arena, "%s/%s", folder.p, n->tag);
     enum status status = file_write(blob.p, buf_str(&config), err);
     if (status == OK)
@@ -264,9 +266,11 @@ static enum status import_run(struct import *im, const struct model_name *n, str
     return manifest_write(im, n, err);
 }
 
-enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n, struct err *err) {
+enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n,
+                         struct err *err) {
     if (!s->writable)
-        return err_set(err, ERR_IO, "the model store %s cannot be written; set OLLAMA_MODELS to a folder of yours",
+        return err_set(err, ERR_IO,
+                       "the model store %s cannot be written; set OLLAMA_MODELS to a folder of yours",
                        s->path);
     struct import im = {.store = s, .source_path = gguf_path, .source = -1, .blob = -1};
     arena_init(&im.arena, 0);

@@ -53,7 +53,8 @@ static bool part_set(enum part part, struct str s, char *out) {
 }
 
 enum status model_name_parse(struct str text, struct model_name *out, struct err *err) {
-    struct str rest = text, host = STR(HOST_DEFAULT), space = STR(NAMESPACE_DEFAULT), model, tag = STR("latest");
+    struct str rest = text, host = STR(HOST_DEFAULT), space = STR(NAMESPACE_DEFAULT), model,
+               tag = STR("latest");
     *out = (struct model_name){0}; /* equal names are equal bytes */
     size_t colon = last_of(text, ':'), slash = last_of(text, '/');
     if (colon != SIZE_MAX && (slash == SIZE_MAX || colon > slash))

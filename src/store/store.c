@@ -24,7 +24,7 @@ static char *path_default(struct err *err) {
         env.n--;
     char *path = NULL;
     const char *home = getenv("HOME");
-    int n = env.n              ? asprintf(&path, "%.*s", STR_FMT(env))
+    int n = env.n             ? asprintf(&path, "%.*s", STR_FMT(env))
             : home && home[0] ? asprintf(&path, "%s/.ollama/models", home)
                               : -1;
     if (n < 0) {
@@ -80,13 +80,14 @@ enum status store_open_blob(struct store *s, struct str digest, int *fd, u64 *by
     struct arena a;
     arena_init(&a, 0);
     struct str path = store_blob_path(s, digest, &a);
-    enum status status = path.n ? file_open(path.p, fd, bytes, NULL, err)
-                                : err_set(err, ERR_INVALID, "invalid digest format");
+    enum status status =
+        path.n ? file_open(path.p, fd, bytes, NULL, err) : err_set(err, ERR_INVALID, "invalid digest format");
     arena_release(&a);
     return status;
 }
 
-enum status store_read_blob(struct store *s, struct str digest, struct arena *a, struct str *out, struct err *err) {
+enum status store_read_blob(struct store *s, struct str digest, struct arena *a, struct str *out,
+                            struct err *err) {
     struct str path = store_blob_path(s, digest, a);
     if (!path.n)
         return err_set(err, ERR_INVALID, "invalid digest format");
@@ -101,7 +102,8 @@ static struct str json_text(const json_t *v, struct arena *a) {
     return arena_str(a, (struct str){json_string_value(v), json_string_length(v)});
 }
 
-static enum status layer_read(const json_t *json, struct arena *a, struct store_layer *layer, struct err *err) {
+static enum status layer_read(const json_t *json, struct arena *a, struct store_layer *layer,
+                              struct err *err) {
     json_t *digest = json_object_get(json, "digest"), *size = json_object_get(json, "size");
     struct str text = {json_string_value(digest), json_string_length(digest)};
     if (!json_is_string(digest) || !digest_valid(text))
@@ -291,7 +293,8 @@ static int newer_first(const void *a, const void *b) {
     return order ? order : strcmp(x->name.tag, y->name.tag);
 }
 
-enum status store_list(struct store *s, struct arena *a, struct store_model **out, u32 *n_out, struct err *err) {
+enum status store_list(struct store *s, struct arena *a, struct store_model **out, u32 *n_out,
+                       struct err *err) {
     (void)err; /* a store without a readable folder has no models: nothing can fail */
     struct listing l = {0};
     struct walk w = {.store = s, .arena = a, .visit = list_visit, .ctx = &l};

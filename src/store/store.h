@@ -13,8 +13,8 @@
 
 struct store;
 
-/* path NULL: OLLAMA_MODELS (blanks and quotes around it are cut), else ~/.ollama/models. Creates the folders if it can; a folder that cannot be
- * created or written is not an error (store_writable says so). */
+/* path NULL: OLLAMA_MODELS (blanks and quotes around it are cut), else ~/.ollama/models. Creates the folders
+ * if it can; a folder that cannot be created or written is not an error (store_writable says so). */
 enum status store_open(const char *path, struct store **out, struct err *err) MUST_USE;
 void store_close(struct store *s);
 const char *store_path(const struct store *s);
@@ -42,17 +42,17 @@ struct store_layer {
 /* Everything about one model but the weights; strings in the arena given. */
 struct store_model {
     struct model_name name;
-    char digest[65];      /* hex SHA-256 of the manifest file: what list and ps show */
-    u64 size;             /* sum of config and layers */
-    i64 modified_ns;      /* manifest's mtime, Unix */
-    struct str config;    /* config blob, JSON text; empty if missing */
+    char digest[65];                  /* hex SHA-256 of the manifest file: what list and ps show */
+    u64 size;                         /* sum of config and layers */
+    i64 modified_ns;                  /* manifest's mtime, Unix */
+    struct str config;                /* config blob, JSON text; empty if missing */
     const struct store_layer *layers; /* [n_layers] */
     u32 n_layers;
-    struct str model_digest; /* of the first model layer, "sha256:..."; empty if none */
+    struct str model_digest;  /* of the first model layer, "sha256:..."; empty if none */
     struct str template_text; /* empty = none; template, system, params, license, messages layers */
     struct str system;
-    struct str params;    /* JSON object text */
-    struct str messages;  /* JSON array text */
+    struct str params;   /* JSON object text */
+    struct str messages; /* JSON array text */
     struct str license;
 };
 
@@ -61,9 +61,11 @@ struct store_model {
 enum status store_find(struct store *s, const struct model_name *n, struct arena *a, struct store_model *out,
                        struct err *err) MUST_USE;
 /* All models, newest first; broken manifests are skipped and logged. */
-enum status store_list(struct store *s, struct arena *a, struct store_model **out, u32 *n_out, struct err *err) MUST_USE;
+enum status store_list(struct store *s, struct arena *a, struct store_model **out, u32 *n_out,
+                       struct err *err) MUST_USE;
 /* Opens a blob for reading ("sha256:<hex>"); the caller owns the descriptor. */
-enum status store_open_blob(struct store *s, struct str digest, int *fd, u64 *bytes, struct err *err) MUST_USE;
+enum status store_open_blob(struct store *s, struct str digest, int *fd, u64 *bytes,
+                            struct err *err) MUST_USE;
 /* Whole text of a small blob; ERR_TOO_LARGE over LIMIT_STORE_TEXT_BYTES. */
 enum status store_read_blob(struct store *s, struct str digest, struct arena *a, struct str *out,
                             struct err *err) MUST_USE;
@@ -74,7 +76,8 @@ struct str store_blob_path(struct store *s, struct str digest, struct arena *a);
  * manifest. The bytes are shared with the file where the system can (reflink; a hard link only if nobody
  * may write the file, since a change through the other name would break the blob), else copied. An
  * existing name is replaced. Runs on the calling thread, as long as reading the file takes. */
-enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n, struct err *err) MUST_USE;
+enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n,
+                         struct err *err) MUST_USE;
 
 /* "Q4_K_M" for a number of general.file_type; "unknown". */
 const char *store_file_type_name(u32 file_type);

@@ -23,15 +23,34 @@ struct http_request {
     struct buf body;
 };
 
-struct str http_method(const struct http_request *r) { return r->method; }
-struct str http_path(const struct http_request *r) { return r->path; }
-struct str http_query(const struct http_request *r) { (void)r; return STR_NONE; }
-struct str http_header(const struct http_request *r, const char *name) { (void)r, (void)name; return STR_NONE; }
-const char *http_peer(const struct http_request *r) { (void)r; return "127.0.0.1"; }
+struct str http_method(const struct http_request *r) {
+    return r->method;
+}
+struct str http_path(const struct http_request *r) {
+    return r->path;
+}
+struct str http_query(const struct http_request *r) {
+    (void)r;
+    return STR_NONE;
+}
+struct str http_header(const struct http_request *r, const char *name) {
+    (void)r, (void)name;
+    return STR_NONE;
+}
+const char *http_peer(const struct http_request *r) {
+    (void)r;
+    return "127.0.0.1";
+}
 void http_set_data(struct http_request *r, void *data) { r->data = data; }
 void *http_data(const struct http_request *r) { return r->data; }
-u64 http_arrival_ns(const struct http_request *r) { (void)r; return 1; }
-void http_add_header(struct http_request *r, const char *name, struct str value) { (void)name, (void)value; check(!r->code); }
+u64 http_arrival_ns(const struct http_request *r) {
+    (void)r;
+    return 1;
+}
+void http_add_header(struct http_request *r, const char *name, struct str value) {
+    (void)name, (void)value;
+    check(!r->code);
+}
 
 void http_reply(struct http_request *r, u32 status, const char *content_type, struct str body) {
     (void)content_type;
@@ -80,12 +99,14 @@ static void request_check(const struct gen_request *r) {
     check(isfinite(s->temperature) && isfinite(s->top_p) && isfinite(s->min_p) && isfinite(s->typical_p));
     check(isfinite(s->repeat_penalty) && isfinite(s->presence_penalty) && isfinite(s->frequency_penalty));
     check(s->top_k >= 0 && s->repeat_last_n >= 0 && s->repeat_last_n <= (i32)r->num_ctx);
-    check(r->n_stop <= LIMIT_STOPS && r->n_messages <= LIMIT_MESSAGES && r->top_logprobs <= LIMIT_TOP_LOGPROBS);
+    check(r->n_stop <= LIMIT_STOPS && r->n_messages <= LIMIT_MESSAGES &&
+          r->top_logprobs <= LIMIT_TOP_LOGPROBS);
     check(r->n_context <= LIMIT_NUM_CTX && r->n_resume == 0);
     for (u32 i = 0; i < r->n_stop; i++)
         check(r->stop[i].n > 0 && r->stop[i].n <= LIMIT_STOP_BYTES);
     for (u32 i = 0; i < r->n_messages; i++) {
-        check(r->messages[i].role <= ROLE_TOOL && utf8_valid_len(r->messages[i].content) == r->messages[i].content.n);
+        check(r->messages[i].role <= ROLE_TOOL &&
+              utf8_valid_len(r->messages[i].content) == r->messages[i].content.n);
         for (u32 k = 0; k < r->messages[i].n_tool_calls; k++) {
             struct str text = r->messages[i].tool_calls[k].arguments;
             json_t *v = json_loadb(text.p, text.n, JSON_ALLOW_NUL, NULL);
@@ -95,8 +116,9 @@ static void request_check(const struct gen_request *r) {
     }
 }
 
-static enum status fake_generate(void *ctx, const struct store_model *m, struct gen_request *r, i64 keep_alive_ns,
-                                 struct api_sink sink, u32 *retry_after_s, struct err *err) {
+static enum status fake_generate(void *ctx, const struct store_model *m, struct gen_request *r,
+                                 i64 keep_alive_ns, struct api_sink sink, u32 *retry_after_s,
+                                 struct err *err) {
     (void)ctx, (void)m, (void)keep_alive_ns, (void)retry_after_s, (void)err;
     check(keep_alive_ns >= -1);
     request_check(r);
@@ -113,7 +135,9 @@ static void fake_cancel(void *ctx, u64 id) {
     fake.sink.on_event = NULL;
 }
 
-static void fake_expire(void *ctx, const struct store_model *m, i64 keep_alive_ns) { (void)ctx, (void)m, (void)keep_alive_ns; }
+static void fake_expire(void *ctx, const struct store_model *m, i64 keep_alive_ns) {
+    (void)ctx, (void)m, (void)keep_alive_ns;
+}
 
 static const struct wire_state *fake_state(void *ctx) {
     static const struct wire_state none;
@@ -165,8 +189,12 @@ static void fake_import(const char *name, const char *jinja) {
     check(model_name_parse(str_of(name), &n, &err) == OK && store_import(fake.store, path, &n, &err) == OK);
 }
 
-#define HEX64(c) c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c
-#define LAYER(kind, c) "{\"mediaType\":\"application/vnd.ollama.image." kind "\",\"digest\":\"sha256:" HEX64(c) "\",\"size\":9}"
+#define HEX64(c)                                                                                             \
+    c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c  \
+        c c c c c c c c c c c c
+#define LAYER(kind, c)                                                                                       \
+    "{\"mediaType\":\"application/vnd.ollama.image." kind "\",\"digest\":\"sha256:" HEX64(c) "\",\"size\":"  \
+                                                                                             "9}"
 #define LIBRARY "models/manifests/registry.ollama.ai/library/"
 
 /* Models "tiny" and "thinker", and "dressed" with a system text, parameters and messages. */
@@ -176,8 +204,9 @@ static void fake_models(void) {
     fake_file("models/blobs/sha256-" HEX64("a"), STR("Be brief."));
     fake_file("models/blobs/sha256-" HEX64("b"), STR("{\"stop\":[\"<end>\"],\"num_ctx\":512}"));
     fake_file("models/blobs/sha256-" HEX64("c"), STR("[{\"role\":\"user\",\"content\":\"hi\"}]"));
-    fake_file(LIBRARY "dressed/latest", STR("{\"layers\":[" LAYER("model", "d") "," LAYER("system", "a") "," LAYER("params", "b")
-                                            "," LAYER("messages", "c") "]}"));
+    fake_file(LIBRARY "dressed/latest",
+              STR("{\"layers\":[" LAYER("model", "d") "," LAYER("system", "a") "," LAYER(
+                  "params", "b") "," LAYER("messages", "c") "]}"));
 }
 
 /* Makes store and API at the first call. */
@@ -193,7 +222,8 @@ static void fake_open(void) {
     snprintf(path, sizeof path, "%s/models", fake.folder);
     check(store_open(path, &fake.store, &err) == OK);
     fake_models();
-    struct api_config config = {.version = STR("1"), .num_ctx_default = 4096, .keep_alive_ns_default = 1, .debug = true};
+    struct api_config config = {
+        .version = STR("1"), .num_ctx_default = 4096, .keep_alive_ns_default = 1, .debug = true};
     struct api_backend backend = {fake_generate, fake_cancel, fake_expire, fake_state, fake_model_of, NULL};
     fake.api = api_new(&config, fake.store, &backend);
 }

@@ -5,9 +5,9 @@
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
-#define GOOD                                                                                             \
-    "{\"config\":{\"digest\":\"sha256:" HEX64("1") "\",\"size\":1},\"layers\":[" LAYER("params", "2") "," \
-    LAYER("messages", "3") "," LAYER("license", "4") "," LAYER("model", "5") "]}"
+#define GOOD                                                                                                 \
+    "{\"config\":{\"digest\":\"sha256:" HEX64("1") "\",\"size\":1},\"layers\":[" LAYER(                      \
+        "params", "2") "," LAYER("messages", "3") "," LAYER("license", "4") "," LAYER("model", "5") "]}"
 
 static const char *const files[] = {
     LIBRARY "m/latest",
@@ -46,7 +46,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     ask("GET", "/v1/models", "");
     ask("POST", "/api/show", "{\"model\":\"m\"}");
     ask("POST", "/api/generate", "{\"model\":\"m\",\"prompt\":\"x\",\"stream\":false}");
-    ask("POST", "/v1/chat/completions", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
+    ask("POST", "/v1/chat/completions",
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}");
     fake_file(files[which], str_of(good[which]));
     return 0;
 }

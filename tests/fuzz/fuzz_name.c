@@ -21,9 +21,11 @@ static void name_check(const struct model_name *n) {
     part_check(n->model, 80);
     part_check(n->tag, 80);
     arena_init(&a, 0);
-    check(model_name_parse(model_name_full(n, &a), &again, &err) == OK && memcmp(n, &again, sizeof again) == 0);
+    check(model_name_parse(model_name_full(n, &a), &again, &err) == OK &&
+          memcmp(n, &again, sizeof again) == 0);
     /* The short form may spell the default host or namespace in another case. */
-    check(model_name_parse(model_name_short(n, &a), &again, &err) == OK && strcmp(again.model, n->model) == 0);
+    check(model_name_parse(model_name_short(n, &a), &again, &err) == OK &&
+          strcmp(again.model, n->model) == 0);
     check(model_name_from_parts(n->host, n->namespace_, n->model, n->tag, &again));
     check(memcmp(n, &again, sizeof again) == 0);
     arena_release(&a);

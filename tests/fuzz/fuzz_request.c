@@ -5,9 +5,17 @@
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
-static const char *const routes[] = {"/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions", "/api/show"};
+static const char *const routes[] = {"/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions",
+                                     "/api/show"};
 
-enum { EVENT_THINK = 1, EVENT_TOOL = 2, EVENT_LOGPROBS = 4, EVENT_ERROR = 8, EVENT_LEAVE = 16, EVENT_EMPTY = 32 };
+enum {
+    EVENT_THINK = 1,
+    EVENT_TOOL = 2,
+    EVENT_LOGPROBS = 4,
+    EVENT_ERROR = 8,
+    EVENT_LEAVE = 16,
+    EVENT_EMPTY = 32
+};
 
 /* False when the request has ended: nothing may be sent any more. */
 static bool event_send(enum gen_event_kind kind, struct str text, bool logprobs) {
@@ -24,7 +32,8 @@ static bool event_send(enum gen_event_kind kind, struct str text, bool logprobs)
     if (kind == GEN_ERROR)
         e.status = ERR_CORRUPT;
     if (kind == GEN_DONE)
-        e.context = ids, e.n_context = 2, e.counts.n_prompt = 2, e.reason = fake.load_only ? GEN_LOAD : GEN_STOP;
+        e.context = ids, e.n_context = 2, e.counts.n_prompt = 2,
+        e.reason = fake.load_only ? GEN_LOAD : GEN_STOP;
     fake.sink.on_event(fake.sink.ctx, &e);
     if (kind == GEN_DONE || kind == GEN_ERROR)
         fake.sink.on_event = NULL;

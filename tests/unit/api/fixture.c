@@ -24,23 +24,37 @@ struct step {
 };
 
 static const struct gen_logprob top[] = {{1, -0.25f, {"Hel", 3}}, {2, -1.5f, {"\xc3", 1}}};
-static const struct gen_logprobs some_logprobs[] = {{{1, -0.25f, {"Hel", 3}}, top, 2}, {{2, -1.5f, {"\xc3", 1}}, NULL, 0}};
+static const struct gen_logprobs some_logprobs[] = {{{1, -0.25f, {"Hel", 3}}, top, 2},
+                                                    {{2, -1.5f, {"\xc3", 1}}, NULL, 0}};
 
-#define STEP_END {GEN_QUEUED, NULL, false, 0, 0}
+#define STEP_END                                                                                             \
+    { GEN_QUEUED, NULL, false, 0, 0 }
 static const struct {
     const char *name;
     struct step steps[6];
 } scripts[] = {
-    {"two words", {{GEN_STARTED, 0, 0, 0, 0}, {GEN_TEXT, "Hello", 0, 0, 0}, {GEN_TEXT, " <w\xc3\xb6rld> & \"\xe2\x80\xa8\"", 0, 0, 0},
-                   {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
+    {"two words",
+     {{GEN_STARTED, 0, 0, 0, 0},
+      {GEN_TEXT, "Hello", 0, 0, 0},
+      {GEN_TEXT, " <w\xc3\xb6rld> & \"\xe2\x80\xa8\"", 0, 0, 0},
+      {GEN_DONE, 0, 0, GEN_STOP, 0},
+      STEP_END}},
     {"length", {{GEN_TEXT, "cut", 0, 0, 0}, {GEN_DONE, 0, 0, GEN_LENGTH, 0}, STEP_END}},
     {"nothing", {{GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
     {"held", {{GEN_TEXT, "", 0, 0, 0}, {GEN_TEXT, "free", 0, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
-    {"think", {{GEN_THINK, "Hm.", 0, 0, 0}, {GEN_TEXT, "Yes", 0, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
-    {"tool", {{GEN_TEXT, "Let me see.", 0, 0, 0}, {GEN_TOOL, 0, 0, 0, 0}, {GEN_TOOL, 0, 0, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
-    {"logprobs", {{GEN_TEXT, "Hello", true, 0, 0}, {GEN_TEXT, "", true, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
+    {"think",
+     {{GEN_THINK, "Hm.", 0, 0, 0}, {GEN_TEXT, "Yes", 0, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
+    {"tool",
+     {{GEN_TEXT, "Let me see.", 0, 0, 0},
+      {GEN_TOOL, 0, 0, 0, 0},
+      {GEN_TOOL, 0, 0, 0, 0},
+      {GEN_DONE, 0, 0, GEN_STOP, 0},
+      STEP_END}},
+    {"logprobs",
+     {{GEN_TEXT, "Hello", true, 0, 0}, {GEN_TEXT, "", true, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
     {"fail early", {{GEN_ERROR, "the prompt is too long", 0, 0, ERR_INVALID}, STEP_END}},
-    {"fail late", {{GEN_TEXT, "So", 0, 0, 0}, {GEN_ERROR, "the file is damaged", 0, 0, ERR_CORRUPT}, STEP_END}},
+    {"fail late",
+     {{GEN_TEXT, "So", 0, 0, 0}, {GEN_ERROR, "the file is damaged", 0, 0, ERR_CORRUPT}, STEP_END}},
     {"engine gone", {{GEN_ERROR, "", 0, 0, ERR_INTERNAL}, STEP_END}},
     {"engine gone late", {{GEN_TEXT, "So", 0, 0, 0}, {GEN_ERROR, "", 0, 0, ERR_INTERNAL}, STEP_END}},
     {"wait", {STEP_END}},
@@ -102,12 +116,13 @@ static void messages_note(struct buf *b, const struct gen_request *r) {
         if (m->tool_call_id.n)
             buf_printf(b, " tool_call_id="), text_note(b, m->tool_call_id);
         for (u32 k = 0; k < m->n_tool_calls; k++)
-            buf_printf(b, " call(%.*s %.*s %.*s)", STR_FMT(m->tool_calls[k].id), STR_FMT(m->tool_calls[k].name),
-                       STR_FMT(m->tool_calls[k].arguments));
+            buf_printf(b, " call(%.*s %.*s %.*s)", STR_FMT(m->tool_calls[k].id),
+                       STR_FMT(m->tool_calls[k].name), STR_FMT(m->tool_calls[k].arguments));
     }
 }
 
-static void request_note(struct fixture *f, const struct store_model *m, const struct gen_request *r, i64 keep_alive_ns) {
+static void request_note(struct fixture *f, const struct store_model *m, const struct gen_request *r,
+                         i64 keep_alive_ns) {
     static const char *const forms[] = {"raw", "chat", "fill"};
     static const char *const thinks[] = {"default", "off", "on", "low", "medium", "high"};
     const struct gen_sampling *s = &r->sampling;
@@ -119,17 +134,21 @@ static void request_note(struct fixture *f, const struct store_model *m, const s
         buf_printf(&b, " seed=drawn");
     else
         buf_printf(&b, " seed=%llu", (unsigned long long)s->seed);
-    buf_printf(&b, " temperature=%g top_k=%d top_p=%g min_p=%g typical_p=%g last_n=%d repeat=%g presence=%g frequency=%g",
-               (f64)s->temperature, s->top_k, (f64)s->top_p, (f64)s->min_p, (f64)s->typical_p, s->repeat_last_n,
-               (f64)s->repeat_penalty, (f64)s->presence_penalty, (f64)s->frequency_penalty);
+    buf_printf(&b,
+               " temperature=%g top_k=%d top_p=%g min_p=%g typical_p=%g last_n=%d repeat=%g presence=%g "
+               "frequency=%g",
+               (f64)s->temperature, s->top_k, (f64)s->top_p, (f64)s->min_p, (f64)s->typical_p,
+               s->repeat_last_n, (f64)s->repeat_penalty, (f64)s->presence_penalty, (f64)s->frequency_penalty);
     buf_printf(&b, "%s%s%s%s%s%s%s%s", r->truncate ? "" : " no-truncate", r->shift ? "" : " no-shift",
-               r->add_special ? "" : " no-special", r->logprobs ? " logprobs" : "", r->want_context ? " want-context" : "",
-               r->want_hash ? " want-hash" : "", r->render_only ? " render-only" : "", r->load_only ? " load-only" : "");
+               r->add_special ? "" : " no-special", r->logprobs ? " logprobs" : "",
+               r->want_context ? " want-context" : "", r->want_hash ? " want-hash" : "",
+               r->render_only ? " render-only" : "", r->load_only ? " load-only" : "");
     if (r->top_logprobs)
         buf_printf(&b, " top=%u", r->top_logprobs);
     if (r->think != GEN_THINK_DEFAULT)
         buf_printf(&b, " think=%s", thinks[r->think]);
-    buf_printf(&b, " keep_alive=%g client=%.*s", keep_alive_ns < 0 ? -1.0 : (f64)keep_alive_ns / 1e9, STR_FMT(r->client));
+    buf_printf(&b, " keep_alive=%g client=%.*s", keep_alive_ns < 0 ? -1.0 : (f64)keep_alive_ns / 1e9,
+               STR_FMT(r->client));
     for (u32 i = 0; i < r->n_stop; i++)
         buf_printf(&b, " stop="), text_note(&b, r->stop[i]);
     for (u32 i = 0; i < r->n_context; i++)
@@ -150,8 +169,9 @@ static const struct step *script_find(struct str name) {
     return scripts[0].steps;
 }
 
-static enum status backend_generate(void *ctx, const struct store_model *m, struct gen_request *r, i64 keep_alive_ns,
-                                    struct api_sink sink, u32 *retry_after_s, struct err *err) {
+static enum status backend_generate(void *ctx, const struct store_model *m, struct gen_request *r,
+                                    i64 keep_alive_ns, struct api_sink sink, u32 *retry_after_s,
+                                    struct err *err) {
     struct fixture *f = ctx;
     struct str name = r->n_messages ? r->messages[r->n_messages - 1].content : r->prompt;
     r->id = f->next_id++;
@@ -194,7 +214,8 @@ static void backend_cancel(void *ctx, u64 id) {
 
 static void backend_expire(void *ctx, const struct store_model *m, i64 keep_alive_ns) {
     char line[256];
-    int n = snprintf(line, sizeof line, "expire %s:%s %lld", m->name.model, m->name.tag, (long long)keep_alive_ns);
+    int n = snprintf(line, sizeof line, "expire %s:%s %lld", m->name.model, m->name.tag,
+                     (long long)keep_alive_ns);
     note(ctx, (struct str){line, (size_t)n});
 }
 
@@ -210,8 +231,13 @@ static bool backend_model_of(void *ctx, u32 model_id, struct str *digest, struct
 static void event_play(struct play *p, const struct step *s) {
     static char flood[64 * 1024];
     static const u32 ids[] = {3, 1, 4};
-    struct gen_event e = {.request_id = p->id, .kind = s->kind, .text = str_of(s->text), .ids = ids, .n_ids = 1,
-                          .status = s->status, .reason = s->reason};
+    struct gen_event e = {.request_id = p->id,
+                          .kind = s->kind,
+                          .text = str_of(s->text),
+                          .ids = ids,
+                          .n_ids = 1,
+                          .status = s->status,
+                          .reason = s->reason};
     memset(flood, 'x', sizeof flood);
     if (p->flood)
         e.text = (struct str){flood, sizeof flood};
@@ -220,7 +246,8 @@ static void event_play(struct play *p, const struct step *s) {
     if (s->kind == GEN_TOOL)
         e.tool = (struct gen_tool_call){STR("call_1"), STR("look"), STR("{\"at\":\"<Rome>\"}")};
     if (s->kind == GEN_DONE) {
-        e.counts = (struct gen_counts){.n_prompt = 7, .n_cached = 3, .n_output = 2, .queue_ns = 11, .prompt_ns = 22, .output_ns = 33};
+        e.counts = (struct gen_counts){
+            .n_prompt = 7, .n_cached = 3, .n_output = 2, .queue_ns = 11, .prompt_ns = 22, .output_ns = 33};
         e.logits_hash = 0x0123456789abcdef;
         e.context = ids, e.n_context = p->want_context ? 3 : 0;
         if (p->load_only)
@@ -311,8 +338,12 @@ static void model_import(struct fixture *f, const char *name, const char *jinja,
     check(store_import(f->store, path, &n, &err) == OK);
 }
 
-#define HEX64(c) c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c
-#define LAYER(kind, c) "{\"mediaType\":\"application/vnd.ollama.image." kind "\",\"digest\":\"sha256:" HEX64(c) "\",\"size\":9}"
+#define HEX64(c)                                                                                             \
+    c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c  \
+        c c c c c c c c c c c c
+#define LAYER(kind, c)                                                                                       \
+    "{\"mediaType\":\"application/vnd.ollama.image." kind "\",\"digest\":\"sha256:" HEX64(c) "\",\"size\":"  \
+                                                                                             "9}"
 #define LIBRARY "models/manifests/registry.ollama.ai/library/"
 
 /* A model with every kind of text layer, whose weights are those of "tiny". */
@@ -325,15 +356,26 @@ static void model_dressed(struct fixture *f) {
     check(model_name_parse(STR("tiny"), &n, &err) == OK && store_find(f->store, &n, &a, &tiny, &err) == OK);
     struct str json = arena_printf(
         &a,
-        "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:" HEX64("c") "\",\"size\":50},\"layers\":[{\"mediaType\":"
-        "\"application/vnd.ollama.image.model\",\"digest\":\"%s\",\"size\":10}," LAYER("system", "2") "," LAYER("params", "3")
-        "," LAYER("messages", "4") "," LAYER("license", "5") "," LAYER("license", "6") "," LAYER("template", "7") "]}",
+        "{\"schemaVersion\":2,\"config\":{\"digest\":\"sha256:" HEX64(
+            "c") "\",\"size\":50},\"layers\":[{\"mediaType\":"
+                 "\"application/vnd.ollama.image.model\",\"digest\":\"%s\",\"size\":10}," LAYER(
+                     "system",
+                     "2") "," LAYER("params",
+                                    "3") "," LAYER("messages",
+                                                   "4") "," LAYER("license",
+                                                                  "5") "," LAYER("license",
+                                                                                 "6") "," LAYER("template",
+                                                                                                "7") "]}",
         tiny.model_digest.p);
     blob_write(f, LIBRARY "dressed/latest", json);
-    blob_write(f, "models/blobs/sha256-" HEX64("c"), STR("{\"model_format\":\"gguf\",\"model_family\":\"llama\",\"model_families\":[\"llama\"],\"model_type\":\"8B\",\"file_type\":\"Q8_0\",\"requires\":\"0.1.0\"}"));
+    blob_write(f, "models/blobs/sha256-" HEX64("c"),
+               STR("{\"model_format\":\"gguf\",\"model_family\":\"llama\",\"model_families\":[\"llama\"],"
+                   "\"model_type\":\"8B\",\"file_type\":\"Q8_0\",\"requires\":\"0.1.0\"}"));
     blob_write(f, "models/blobs/sha256-" HEX64("2"), STR("You are \"terse\".\nVery."));
-    blob_write(f, "models/blobs/sha256-" HEX64("3"), STR("{\"temperature\":0.25,\"num_ctx\":1024,\"stop\":[\"<end>\",\"\\n\\n\"],\"num_gpu\":3}"));
-    blob_write(f, "models/blobs/sha256-" HEX64("4"), STR("[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes?\"}]"));
+    blob_write(f, "models/blobs/sha256-" HEX64("3"),
+               STR("{\"temperature\":0.25,\"num_ctx\":1024,\"stop\":[\"<end>\",\"\\n\\n\"],\"num_gpu\":3}"));
+    blob_write(f, "models/blobs/sha256-" HEX64("4"),
+               STR("[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes?\"}]"));
     blob_write(f, "models/blobs/sha256-" HEX64("5"), STR("MIT"));
     blob_write(f, "models/blobs/sha256-" HEX64("6"), STR("second license\n"));
     blob_write(f, "models/blobs/sha256-" HEX64("7"), STR("{{ .Prompt }}"));
@@ -345,17 +387,24 @@ static void models_make(struct fixture *f) {
     model_import(f, "thinker", "<think></think>{{ tools }}", false);
     model_import(f, "embedder", NULL, true);
     model_dressed(f);
-    blob_write(f, "models/blobs/sha256-" HEX64("8"), STR("{\"remote_host\":\"https://ollama.com\",\"remote_model\":\"big\"}"));
-    blob_write(f, LIBRARY "remote/latest", STR("{\"config\":{\"digest\":\"sha256:" HEX64("8") "\",\"size\":1},\"layers\":[]}"));
+    blob_write(f, "models/blobs/sha256-" HEX64("8"),
+               STR("{\"remote_host\":\"https://ollama.com\",\"remote_model\":\"big\"}"));
+    blob_write(f, LIBRARY "remote/latest",
+               STR("{\"config\":{\"digest\":\"sha256:" HEX64("8") "\",\"size\":1},\"layers\":[]}"));
     blob_write(f, LIBRARY "tensors/latest", STR("{\"layers\":[" LAYER("tensor", "9") "]}"));
-    blob_write(f, LIBRARY "adapted/latest", STR("{\"layers\":[" LAYER("model", "9") "," LAYER("adapter", "8") "]}"));
-    blob_write(f, "models/blobs/sha256-" HEX64("f"), STR("{{ if .System }}{{ .System }}{{ end }}{{ .Prompt }}{{ .Suffix }}"));
-    blob_write(f, LIBRARY "gotemplate/latest", STR("{\"layers\":[" LAYER("model", "9") "," LAYER("template", "f") "]}"));
+    blob_write(f, LIBRARY "adapted/latest",
+               STR("{\"layers\":[" LAYER("model", "9") "," LAYER("adapter", "8") "]}"));
+    blob_write(f, "models/blobs/sha256-" HEX64("f"),
+               STR("{{ if .System }}{{ .System }}{{ end }}{{ .Prompt }}{{ .Suffix }}"));
+    blob_write(f, LIBRARY "gotemplate/latest",
+               STR("{\"layers\":[" LAYER("model", "9") "," LAYER("template", "f") "]}"));
     blob_write(f, "models/blobs/sha256-" HEX64("e"), STR("{\"temperature\":\"warm\"}"));
-    blob_write(f, LIBRARY "badparams/latest", STR("{\"layers\":[" LAYER("model", "9") "," LAYER("params", "e") "]}"));
+    blob_write(f, LIBRARY "badparams/latest",
+               STR("{\"layers\":[" LAYER("model", "9") "," LAYER("params", "e") "]}"));
     blob_write(f, LIBRARY "broken/latest", STR("{"));
     static const time_t age[] = {9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000};
-    static const char *const order[] = {"tiny", "thinker", "embedder", "dressed", "remote", "tensors", "adapted", "gotemplate", "badparams"};
+    static const char *const order[] = {"tiny",    "thinker", "embedder",   "dressed",  "remote",
+                                        "tensors", "adapted", "gotemplate", "badparams"};
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         char path[256];
         struct timespec t[2] = {{1700000000 + age[i], 120000000}, {1700000000 + age[i], 120000000}};
@@ -401,15 +450,22 @@ struct fixture *fixture_open(const struct api_config *config) {
     check(store_open(path, &f->store, &err) == OK);
     models_make(f);
     f->next_id = 100;
-    f->state = (struct wire_state){.n_running = 2, .n_waiting = 1, .limit_bytes = 1000, .weights_bytes = 100, .kv_bytes = 30,
-                                   .scratch_bytes = 7, .n_models = 4,
-                                   .models = {{.model_id = 2, .weights_bytes = 5, .kv_bytes = 6, .expires_in_ns = 1000000000},
-                                              {.model_id = 1, .weights_bytes = 50, .kv_bytes = 20, .expires_in_ns = INT64_MAX},
-                                              {.model_id = 1, .n_running = 1},
-                                              {.model_id = 9}}};
+    f->state = (struct wire_state){
+        .n_running = 2,
+        .n_waiting = 1,
+        .limit_bytes = 1000,
+        .weights_bytes = 100,
+        .kv_bytes = 30,
+        .scratch_bytes = 7,
+        .n_models = 4,
+        .models = {{.model_id = 2, .weights_bytes = 5, .kv_bytes = 6, .expires_in_ns = 1000000000},
+                   {.model_id = 1, .weights_bytes = 50, .kv_bytes = 20, .expires_in_ns = INT64_MAX},
+                   {.model_id = 1, .n_running = 1},
+                   {.model_id = 9}}};
     pthread_mutex_init(&f->lock, NULL);
     uv_loop_init(&f->loop);
-    struct api_backend backend = {backend_generate, backend_cancel, backend_expire, backend_state, backend_model_of, f};
+    struct api_backend backend = {backend_generate, backend_cancel,   backend_expire,
+                                  backend_state,    backend_model_of, f};
     f->api = api_new(config, f->store, &backend);
     struct httpd_handler handler = api_handler(f->api);
     if (httpd_start(&f->loop, listen_open(&f->port), &handler, &f->httpd, &err) != OK)
@@ -462,7 +518,8 @@ u32 fixture_cancelled(struct fixture *f, u32 n) {
 /* --- client --- */
 
 static int client_connect(struct fixture *f) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(f->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(f->port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     struct timeval wait = {10, 0};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     check(fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof to) == 0);
@@ -509,7 +566,8 @@ static void reply_parse(struct buf *all, struct reply *out) {
         return;
     }
     u64 length = 0;
-    out->whole = out->code == 204 || (str_to_u64(reply_header(out, "Content-Length"), &length) && length == body.n);
+    out->whole =
+        out->code == 204 || (str_to_u64(reply_header(out, "Content-Length"), &length) && length == body.n);
     buf_add_str(&out->body, body);
 }
 
@@ -539,7 +597,8 @@ void fixture_raw(struct fixture *f, struct str bytes, struct reply *out) {
     reply_read(fd, out);
 }
 
-static int request_send(struct fixture *f, const char *method, const char *path, const char *headers, struct str body) {
+static int request_send(struct fixture *f, const char *method, const char *path, const char *headers,
+                        struct str body) {
     struct buf b = {0};
     int fd = client_connect(f);
     buf_printf(&b, "%s %s HTTP/1.1\r\n%s%sConnection: close\r\n", method, path, headers,
@@ -553,8 +612,8 @@ static int request_send(struct fixture *f, const char *method, const char *path,
     return fd;
 }
 
-void fixture_ask(struct fixture *f, const char *method, const char *path, const char *headers, struct str body,
-                 struct reply *out) {
+void fixture_ask(struct fixture *f, const char *method, const char *path, const char *headers,
+                 struct str body, struct reply *out) {
     reply_read(request_send(f, method, path, headers, body), out);
 }
 

@@ -29,8 +29,8 @@ void reply_release(struct reply *r);
 /* Sends bytes as they are and reads to the end of the connection. */
 void fixture_raw(struct fixture *f, struct str bytes, struct reply *out);
 /* One request with Connection: close; headers: more lines, each ended by \r\n. */
-void fixture_ask(struct fixture *f, const char *method, const char *path, const char *headers, struct str body,
-                 struct reply *out);
+void fixture_ask(struct fixture *f, const char *method, const char *path, const char *headers,
+                 struct str body, struct reply *out);
 /* A connection whose request has been sent; the caller reads or closes it. */
 int fixture_send(struct fixture *f, const char *method, const char *path, struct str body);
 /* Value of a header, "" if absent. */

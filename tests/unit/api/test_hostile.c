@@ -14,7 +14,9 @@
 #include "fixture.h"
 
 static int setup(void **state) {
-    struct api_config config = {.version = STR("1.2.3"), .loopback = true, .num_ctx_default = 4096,
+    struct api_config config = {.version = STR("1.2.3"),
+                                .loopback = true,
+                                .num_ctx_default = 4096,
                                 .keep_alive_ns_default = 300000000000};
     *state = fixture_open(&config);
     return 0;
@@ -70,15 +72,23 @@ static void malformed(void **state) {
         {G, "{\"model\":1}", 400, "GenerateRequest.model of type string"},
         {G, "{\"model\":{\"a\":1}}", 400, "GenerateRequest.model of type string"},
         {G, "{\"model\":\"tiny\",\"prompt\":7}", 400, "GenerateRequest.prompt of type string"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"stream\":\"yes\"}", 400, "GenerateRequest.stream of type bool"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"stream\":\"yes\"}", 400,
+         "GenerateRequest.stream of type bool"},
         {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"raw\":1}", 400, "GenerateRequest.raw of type bool"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":\"x\"}", 400, "GenerateRequest.context of type array"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":[-1]}", 400, "context is an array of token ids"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":[1.5]}", 400, "context is an array of token ids"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":[4294967296]}", 400, "context is an array of token ids"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"options\":[]}", 400, "GenerateRequest.options of type object"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"top_logprobs\":1.5}", 400, "GenerateRequest.top_logprobs of type int"},
-        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"top_logprobs\":-1}", 400, "top_logprobs must be between 0 and 20"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":\"x\"}", 400,
+         "GenerateRequest.context of type array"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":[-1]}", 400,
+         "context is an array of token ids"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":[1.5]}", 400,
+         "context is an array of token ids"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"context\":[4294967296]}", 400,
+         "context is an array of token ids"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"options\":[]}", 400,
+         "GenerateRequest.options of type object"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"top_logprobs\":1.5}", 400,
+         "GenerateRequest.top_logprobs of type int"},
+        {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"top_logprobs\":-1}", 400,
+         "top_logprobs must be between 0 and 20"},
         {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"keep_alive\":true}", 400, "Unsupported type"},
         {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"keep_alive\":\"soon\"}", 400, "invalid duration"},
         {G, "{\"model\":\"tiny\",\"prompt\":\"x\",\"keep_alive\":\"\"}", 400, "invalid duration"},
@@ -94,26 +104,42 @@ static void malformed(void **state) {
         {C, "{\"model\":\"tiny\",\"messages\":[{}]}", 400, "invalid role"},
         {C, "{\"model\":\"tiny\",\"messages\":[null]}", 400, "invalid role"},
         {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":5}]}", 400, "Message.role of type string"},
-        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":{}}]}", 400, "Message.content of type string"},
-        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"images\":\"x\"}]}", 400, "Message.images of type array"},
-        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"tool_calls\":{}}]}", 400, "Message.tool_calls of type array"},
-        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"tool_calls\":[1]}]}", 400, "cannot unmarshal number"},
-        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"tool_calls\":[{\"function\":[]}]}]}", 400, "ToolCall.function"},
+        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":{}}]}", 400,
+         "Message.content of type string"},
+        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"images\":\"x\"}]}", 400,
+         "Message.images of type array"},
+        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"tool_calls\":{}}]}", 400,
+         "Message.tool_calls of type array"},
+        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"tool_calls\":[1]}]}", 400,
+         "cannot unmarshal number"},
+        {C, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"tool_calls\":[{\"function\":[]}]}]}", 400,
+         "ToolCall.function"},
         {C, "{\"model\":\"tiny\",\"tools\":{}}", 400, "ChatRequest.tools of type array"},
-        {C, "{\"model\":\"tiny\",\"messages\":[],\"options\":{\"top_k\":\"many\"}}", 500, "option \\\"top_k\\\" must be of type integer"},
-        {C, "{\"model\":\"tiny\",\"messages\":[],\"options\":{\"stop\":[[]]}}", 500, "must be of an array of strings"},
+        {C, "{\"model\":\"tiny\",\"messages\":[],\"options\":{\"top_k\":\"many\"}}", 500,
+         "option \\\"top_k\\\" must be of type integer"},
+        {C, "{\"model\":\"tiny\",\"messages\":[],\"options\":{\"stop\":[[]]}}", 500,
+         "must be of an array of strings"},
         {S, "{\"model\":[]}", 400, "ShowRequest.model of type string"},
         {S, "{\"model\":\"tiny\",\"verbose\":\"no\"}", 400, "ShowRequest.verbose of type bool"},
         {S, "{\"name\":\"a/b/c/d/e\"}", 400, "invalid model name"},
         {O, "{\"model\":\"tiny\"}", 400, "[] is too short"},
         {O, "{\"model\":\"tiny\",\"messages\":null}", 400, "[] is too short"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"max_tokens\":\"9\"}", 400, "max_tokens of type int"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"temperature\":\"hot\"}", 400, "temperature of type float"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream_options\":1}", 400, "stream_options of type object"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"video\"}]}]}", 400, "invalid message format"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[[]]}]}", 400, "invalid message format"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}", 400, "invalid message format"},
-        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]}", 400, "invalid input_audio format"},
+        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"max_tokens\":\"9\"}",
+         400, "max_tokens of type int"},
+        {O,
+         "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"temperature\":\"hot\"}",
+         400, "temperature of type float"},
+        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"stream_options\":1}",
+         400, "stream_options of type object"},
+        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"video\"}]}]}", 400,
+         "invalid message format"},
+        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[[]]}]}", 400,
+         "invalid message format"},
+        {O, "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+         400, "invalid message format"},
+        {O,
+         "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"input_audio\"}]}]}",
+         400, "invalid input_audio format"},
         {P, "{\"model\":\"tiny\",\"prompt\":[1,2]}", 400, "prompt of type string"},
         {P, "{\"model\":\"tiny\",\"prompt\":\"x\",\"logprobs\":true}", 400, "logprobs of type int"},
     };
@@ -151,14 +177,18 @@ static void oversized(void **state) {
     buf_clear(&b);
     buf_add_str(&b, STR("{\"model\":\"tiny\",\"messages\":["));
     for (u32 i = 0; i <= LIMIT_MESSAGES; i++)
-        buf_add_str(&b, i ? STR(",{\"role\":\"user\",\"content\":\"\"}") : STR("{\"role\":\"user\",\"content\":\"\"}"));
+        buf_add_str(&b, i ? STR(",{\"role\":\"user\",\"content\":\"\"}")
+                          : STR("{\"role\":\"user\",\"content\":\"\"}"));
     buf_add_str(&b, STR("]}"));
     fixture_ask(f, "POST", C, "", buf_str(&b), &r);
     assert_int_equal(r.code, 400);
     if (!strstr(buf_cstr(&r.body), "messages"))
         fail_msg("%s", buf_cstr(&r.body));
     reply_release(&r);
-    fixture_raw(f, STR("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 99999999999\r\n\r\n"), &r);
+    fixture_raw(f,
+                STR("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: "
+                    "99999999999\r\n\r\n"),
+                &r);
     assert_int_equal(r.code, 413);
     reply_release(&r);
     buf_release(&b);
@@ -213,10 +243,12 @@ static void many(void **state) {
     enum { N = 60 };
     int fds[N];
     for (int i = 0; i < N; i++)
-        fds[i] = fixture_send(f, "POST", i % 3 ? G : C,
-                              i % 3 == 0   ? STR("{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"two words\"}]}")
-                              : i % 3 == 1 ? STR("{\"model\":\"tiny\",\"prompt\":\"two words\",\"stream\":false}")
-                                           : STR("{\"model\":\"tiny\",\"prompt\":\"wait\"}"));
+        fds[i] = fixture_send(
+            f, "POST", i % 3 ? G : C,
+            i % 3 == 0
+                ? STR("{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"two words\"}]}")
+            : i % 3 == 1 ? STR("{\"model\":\"tiny\",\"prompt\":\"two words\",\"stream\":false}")
+                         : STR("{\"model\":\"tiny\",\"prompt\":\"wait\"}"));
     u32 n_left = 0;
     for (int i = 2; i < N; i += 3, n_left++)
         close(fds[i]);

@@ -26,7 +26,8 @@ static void body_accepted(void **state) {
         {"{\"a\":\"\\ud800\"}", "\xef\xbf\xbd"},
         {"{\"a\":\"\\udfff\\ud800\"}", "\xef\xbf\xbd\xef\xbf\xbd"},
         {"{\"a\":\"\\uD83D\\uDE00\"}", "\xf0\x9f\x98\x80"},
-        {"{\"a\":\"\\ud83d\\u0041\"}", "\xef\xbf\xbd" "A"},
+        {"{\"a\":\"\\ud83d\\u0041\"}", "\xef\xbf\xbd"
+                                       "A"},
         {"{\"a\":\"\\\\ud800\"}", "\\ud800"},
         {"{\"a\":\"x\xff\xc0\xaf\"}", "x\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
         {"{\"a\":\"\xed\xa0\x80\"}", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
@@ -105,8 +106,9 @@ static void body_limits(void **state) {
 /* Goal: numbers keep their values. Method: parse and write again. */
 static void body_numbers(void **state) {
     (void)state;
-    static const char *const same[] = {"[9223372036854775807,-9223372036854775808,0,-0.5]", "[0.1,1e+30,1.7976931348623157e+308]",
-                                       "{\"b\":{},\"a\":[],\"c\":[null,true,false,\"\\u003c\"]}", "\"x\"", "3"};
+    static const char *const same[] = {
+        "[9223372036854775807,-9223372036854775808,0,-0.5]", "[0.1,1e+30,1.7976931348623157e+308]",
+        "{\"b\":{},\"a\":[],\"c\":[null,true,false,\"\\u003c\"]}", "\"x\"", "3"};
     for (size_t i = 0; i < ARRAY_LEN(same); i++) {
         json_t *root;
         struct err err;
@@ -128,12 +130,28 @@ static void durations(void **state) {
         bool number;
         i64 ns;
     } good[] = {
-        {"0", true, 0},         {"-1", true, -1},      {"1.5", true, 1500000000}, {"-0.001", true, -1},
-        {"1e300", true, INT64_MAX}, {"0", false, 0},   {"+0", false, 0},          {"-0", false, 0},
-        {"5m", false, 300000000000}, {"1h30m", false, 5400000000000}, {"1.5h", false, 5400000000000},
-        {".5s", false, 500000000}, {"1.s", false, 1000000000}, {"-1s", false, -1}, {"+2ms", false, 2000000},
-        {"3us", false, 3000},   {"3\xc2\xb5s", false, 3000}, {"3\xce\xbcs", false, 3000}, {"7ns", false, 7},
-        {"0s", false, 0},       {"-0s", false, 0},     {"9999999999999h", false, INT64_MAX},
+        {"0", true, 0},
+        {"-1", true, -1},
+        {"1.5", true, 1500000000},
+        {"-0.001", true, -1},
+        {"1e300", true, INT64_MAX},
+        {"0", false, 0},
+        {"+0", false, 0},
+        {"-0", false, 0},
+        {"5m", false, 300000000000},
+        {"1h30m", false, 5400000000000},
+        {"1.5h", false, 5400000000000},
+        {".5s", false, 500000000},
+        {"1.s", false, 1000000000},
+        {"-1s", false, -1},
+        {"+2ms", false, 2000000},
+        {"3us", false, 3000},
+        {"3\xc2\xb5s", false, 3000},
+        {"3\xce\xbcs", false, 3000},
+        {"7ns", false, 7},
+        {"0s", false, 0},
+        {"-0s", false, 0},
+        {"9999999999999h", false, INT64_MAX},
         {"1h1m1s1ms1us1ns", false, 3661001001001},
     };
     static const struct {
@@ -141,11 +159,21 @@ static void durations(void **state) {
         bool number;
         const char *error;
     } bad[] = {
-        {"", false, "invalid duration"},    {"24", false, "missing unit"},  {"1x", false, "unknown unit"},
-        {"s", false, "invalid duration"},   {".s", false, "invalid duration"}, {"-", false, "invalid duration"},
-        {"+", false, "invalid duration"},   {"1h 2m", false, "unknown unit"}, {"1s2", false, "missing unit"},
-        {"abc", false, "invalid duration"}, {"5 m", false, "unknown unit"}, {"x", true, "no number"},
-        {"", true, "no number"},            {"1M", false, "unknown unit"},  {"--1s", false, "invalid duration"},
+        {"", false, "invalid duration"},
+        {"24", false, "missing unit"},
+        {"1x", false, "unknown unit"},
+        {"s", false, "invalid duration"},
+        {".s", false, "invalid duration"},
+        {"-", false, "invalid duration"},
+        {"+", false, "invalid duration"},
+        {"1h 2m", false, "unknown unit"},
+        {"1s2", false, "missing unit"},
+        {"abc", false, "invalid duration"},
+        {"5 m", false, "unknown unit"},
+        {"x", true, "no number"},
+        {"", true, "no number"},
+        {"1M", false, "unknown unit"},
+        {"--1s", false, "invalid duration"},
     };
     i64 ns;
     struct err err;
@@ -154,7 +182,8 @@ static void durations(void **state) {
             fail_msg("%s gave %lld", good[i].text, (long long)ns);
     }
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-        if (api_keep_alive(str_of(bad[i].text), bad[i].number, &ns, &err) != ERR_INVALID || !strstr(err.text, bad[i].error))
+        if (api_keep_alive(str_of(bad[i].text), bad[i].number, &ns, &err) != ERR_INVALID ||
+            !strstr(err.text, bad[i].error))
             fail_msg("%s: %s", bad[i].text, err.text);
 }
 
@@ -245,12 +274,27 @@ static void origins(void **state) {
     struct origins o;
     arena_init(&a, 0);
     origins_init(&o, STR(" https://Site.example ,,http://*.wild.example:8080,bad*with*two,"), &a);
-    static const char *const allowed[] = {"http://localhost", "https://localhost:1", "http://127.0.0.1:65535", "https://0.0.0.0",
-                                          "app://x", "file://", "tauri://localhost", "vscode-file://a", "https://site.example",
+    static const char *const allowed[] = {"http://localhost",
+                                          "https://localhost:1",
+                                          "http://127.0.0.1:65535",
+                                          "https://0.0.0.0",
+                                          "app://x",
+                                          "file://",
+                                          "tauri://localhost",
+                                          "vscode-file://a",
+                                          "https://site.example",
                                           "http://a.b.wild.example:8080"};
-    static const char *const refused[] = {"http://site.example", "https://site.example:1", "http://localhost.evil", "null", "x",
-                                          "http://wild.example:8080", "http://a.wild.example", "http://127.0.0.2", "badxwithxtwo",
-                                          "https://localhos", "http://.wild.example"};
+    static const char *const refused[] = {"http://site.example",
+                                          "https://site.example:1",
+                                          "http://localhost.evil",
+                                          "null",
+                                          "x",
+                                          "http://wild.example:8080",
+                                          "http://a.wild.example",
+                                          "http://127.0.0.2",
+                                          "badxwithxtwo",
+                                          "https://localhos",
+                                          "http://.wild.example"};
     for (size_t i = 0; i < ARRAY_LEN(allowed); i++)
         if (!origin_allowed(&o, str_of(allowed[i])))
             fail_msg("refused %s", allowed[i]);
@@ -272,16 +316,35 @@ static void hosts(void **state) {
         const char *host;
         enum host_kind kind;
     } cases[] = {
-        {"", HOST_NAME},                 {"localhost", HOST_NAME},        {"LOCALHOST:11434", HOST_NAME},
-        {"a.localhost", HOST_NAME},      {"printer.local:80", HOST_NAME}, {"db.internal", HOST_NAME},
-        {"127.0.0.1", HOST_ADDRESS},     {"127.9.9.9:1", HOST_ADDRESS},   {"10.1.2.3", HOST_ADDRESS},
-        {"172.16.0.1", HOST_ADDRESS},    {"172.31.255.1", HOST_ADDRESS},  {"192.168.0.1", HOST_ADDRESS},
-        {"0.0.0.0:80", HOST_ADDRESS},    {"[::1]:80", HOST_ADDRESS},      {"::1", HOST_ADDRESS},
-        {"[fd00::1]", HOST_ADDRESS},     {"[::]", HOST_ADDRESS},          {"[::ffff:127.0.0.1]", HOST_ADDRESS},
-        {"172.32.0.1", HOST_REFUSED},    {"192.169.0.1", HOST_REFUSED},   {"8.8.8.8:11434", HOST_REFUSED},
-        {"[2001:db8::1]", HOST_REFUSED}, {"evil.example", HOST_REFUSED},  {"local", HOST_REFUSED},
-        {"xlocal", HOST_REFUSED},        {"127.0.0.1.evil", HOST_REFUSED}, {"localhost.evil", HOST_REFUSED},
-        {"[", HOST_REFUSED},             {"a:b:c", HOST_REFUSED},
+        {"", HOST_NAME},
+        {"localhost", HOST_NAME},
+        {"LOCALHOST:11434", HOST_NAME},
+        {"a.localhost", HOST_NAME},
+        {"printer.local:80", HOST_NAME},
+        {"db.internal", HOST_NAME},
+        {"127.0.0.1", HOST_ADDRESS},
+        {"127.9.9.9:1", HOST_ADDRESS},
+        {"10.1.2.3", HOST_ADDRESS},
+        {"172.16.0.1", HOST_ADDRESS},
+        {"172.31.255.1", HOST_ADDRESS},
+        {"192.168.0.1", HOST_ADDRESS},
+        {"0.0.0.0:80", HOST_ADDRESS},
+        {"[::1]:80", HOST_ADDRESS},
+        {"::1", HOST_ADDRESS},
+        {"[fd00::1]", HOST_ADDRESS},
+        {"[::]", HOST_ADDRESS},
+        {"[::ffff:127.0.0.1]", HOST_ADDRESS},
+        {"172.32.0.1", HOST_REFUSED},
+        {"192.169.0.1", HOST_REFUSED},
+        {"8.8.8.8:11434", HOST_REFUSED},
+        {"[2001:db8::1]", HOST_REFUSED},
+        {"evil.example", HOST_REFUSED},
+        {"local", HOST_REFUSED},
+        {"xlocal", HOST_REFUSED},
+        {"127.0.0.1.evil", HOST_REFUSED},
+        {"localhost.evil", HOST_REFUSED},
+        {"[", HOST_REFUSED},
+        {"a:b:c", HOST_REFUSED},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         if (host_check(str_of(cases[i].host)) != cases[i].kind)
@@ -336,12 +399,23 @@ static void references(void **state) {
         enum name_fault fault;
         const char *model, *tag;
     } cases[] = {
-        {" m:t ", NAME_OK, "m", "t"},      {"m:local", NAME_OK, "m", "latest"},  {"m:t:LOCAL", NAME_OK, "m", "t"},
-        {"m", NAME_OK, "m", "latest"},     {"m:cloud", NAME_CLOUD, "m", "latest"}, {"m:t-cloud", NAME_CLOUD, "m", "t"},
-        {"m:t:cloud", NAME_CLOUD, "m", "t"}, {"m-cloud", NAME_OK, "m-cloud", "latest"}, {"", NAME_EMPTY, "", ""},
-        {"\t ", NAME_EMPTY, "", ""},       {"m:local:cloud", NAME_CONFLICT, "", ""}, {"m:x-cloud:local", NAME_CONFLICT, "", ""},
-        {":local", NAME_INVALID, "", ""},  {"m::local", NAME_INVALID, "", ""},   {"m:", NAME_INVALID, "", ""},
-        {"m:-cloud", NAME_INVALID, "", ""}, {"h:80/a/m-cloud", NAME_OK, "m-cloud", "latest"},
+        {" m:t ", NAME_OK, "m", "t"},
+        {"m:local", NAME_OK, "m", "latest"},
+        {"m:t:LOCAL", NAME_OK, "m", "t"},
+        {"m", NAME_OK, "m", "latest"},
+        {"m:cloud", NAME_CLOUD, "m", "latest"},
+        {"m:t-cloud", NAME_CLOUD, "m", "t"},
+        {"m:t:cloud", NAME_CLOUD, "m", "t"},
+        {"m-cloud", NAME_OK, "m-cloud", "latest"},
+        {"", NAME_EMPTY, "", ""},
+        {"\t ", NAME_EMPTY, "", ""},
+        {"m:local:cloud", NAME_CONFLICT, "", ""},
+        {"m:x-cloud:local", NAME_CONFLICT, "", ""},
+        {":local", NAME_INVALID, "", ""},
+        {"m::local", NAME_INVALID, "", ""},
+        {"m:", NAME_INVALID, "", ""},
+        {"m:-cloud", NAME_INVALID, "", ""},
+        {"h:80/a/m-cloud", NAME_OK, "m-cloud", "latest"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct model_name n;
@@ -358,10 +432,10 @@ static void references(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(body_accepted), cmocka_unit_test(body_refused),   cmocka_unit_test(body_limits),
-        cmocka_unit_test(body_numbers),  cmocka_unit_test(durations),      cmocka_unit_test(options_values),
-        cmocka_unit_test(options_stops), cmocka_unit_test(origins),        cmocka_unit_test(hosts),
-        cmocka_unit_test(times),         cmocka_unit_test(quotes),         cmocka_unit_test(references),
+        cmocka_unit_test(body_accepted), cmocka_unit_test(body_refused), cmocka_unit_test(body_limits),
+        cmocka_unit_test(body_numbers),  cmocka_unit_test(durations),    cmocka_unit_test(options_values),
+        cmocka_unit_test(options_stops), cmocka_unit_test(origins),      cmocka_unit_test(hosts),
+        cmocka_unit_test(times),         cmocka_unit_test(quotes),       cmocka_unit_test(references),
     };
     return cmocka_run_group_tests_name("api_parts", tests, NULL, NULL);
 }

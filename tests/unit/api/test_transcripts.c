@@ -112,8 +112,13 @@ static bool case_take(struct str *file, struct wanted *w) {
 }
 
 static void case_run(struct fixture *f, const struct wanted *w, struct buf *seen, struct buf *answer) {
-    static const char *const shown[] = {"Retry-After", "Allow", "Location", "Vary", "Access-Control-Allow-Origin",
-                                        "Access-Control-Allow-Methods", "Access-Control-Max-Age"};
+    static const char *const shown[] = {"Retry-After",
+                                        "Allow",
+                                        "Location",
+                                        "Vary",
+                                        "Access-Control-Allow-Origin",
+                                        "Access-Control-Allow-Methods",
+                                        "Access-Control-Max-Age"};
     struct str text = w->request;
     struct str first = part_take(&text, "\n");
     struct str method = part_take(&first, " ");
@@ -158,8 +163,11 @@ static struct buf file_load(const char *path) {
 
 static void file_run(const char *name, bool debug) {
     char path[512];
-    struct api_config config = {.version = STR("1.2.3"), .loopback = true, .num_ctx_default = 4096,
-                                .keep_alive_ns_default = 300000000000, .debug = debug,
+    struct api_config config = {.version = STR("1.2.3"),
+                                .loopback = true,
+                                .num_ctx_default = 4096,
+                                .keep_alive_ns_default = 300000000000,
+                                .debug = debug,
                                 .origins = STR("https://app.example, http://*.example.org")};
     struct fixture *f = fixture_open(&config);
     const char *mode = getenv("MINKA_GOLDEN");
@@ -172,11 +180,13 @@ static void file_run(const char *name, bool debug) {
     while (case_take(&left, &w)) {
         struct buf seen = {0}, answer = {0};
         case_run(f, &w, &seen, &answer);
-        buf_printf(&anew, "%s=== %.*s\n%.*s--- seen\n", n_cases ? "\n" : "", STR_FMT(w.name), STR_FMT(w.request));
+        buf_printf(&anew, "%s=== %.*s\n%.*s--- seen\n", n_cases ? "\n" : "", STR_FMT(w.name),
+                   STR_FMT(w.request));
         buf_add_str(&anew, buf_str(&seen));
         buf_add_str(&anew, STR("--- answer\n"));
         buf_add_str(&anew, buf_str(&answer));
-        bool right = str_eq(str_trim(w.seen), str_trim(buf_str(&seen))) && str_eq(str_trim(w.answer), str_trim(buf_str(&answer)));
+        bool right = str_eq(str_trim(w.seen), str_trim(buf_str(&seen))) &&
+                     str_eq(str_trim(w.answer), str_trim(buf_str(&answer)));
         if (!right && !write) {
             fprintf(stderr, "%s: case \"%.*s\" gave\n--- seen\n%.*s--- answer\n%.*s", name, STR_FMT(w.name),
                     STR_FMT(buf_str(&seen)), STR_FMT(buf_str(&answer)));
@@ -208,8 +218,9 @@ static void debug(void **state) { (void)state, file_run("debug", true); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(generate),          cmocka_unit_test(chat),   cmocka_unit_test(openai_chat),
-        cmocka_unit_test(openai_completion), cmocka_unit_test(models), cmocka_unit_test(transport),
+        cmocka_unit_test(generate),    cmocka_unit_test(chat),
+        cmocka_unit_test(openai_chat), cmocka_unit_test(openai_completion),
+        cmocka_unit_test(models),      cmocka_unit_test(transport),
         cmocka_unit_test(debug),
     };
     return cmocka_run_group_tests_name("api_transcripts", tests, NULL, NULL);

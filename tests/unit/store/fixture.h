@@ -78,5 +78,4 @@ static inline void text_file(struct fixture *f, const char *below, struct str te
     assert_int_equal(fclose(file), 0);
 }
 
-
 #endif

@@ -71,8 +71,10 @@ static void layout(void **state) {
     struct str file = gguf_file(f, "tiny.gguf", 134515, 1);
     assert_int_equal(import(f, file.p, "Tiny:135m", &err), OK);
     struct store_model m = found(f, "tiny:135M");
-    assert_string_equal(m.config.p, "{\"model_format\":\"gguf\",\"model_family\":\"llama\",\"model_families\":[\"llama\"],"
-                                    "\"model_type\":\"135K\",\"file_type\":\"Q4_1\",\"architecture\":\"amd64\",\"os\":\"linux\"}\n");
+    assert_string_equal(
+        m.config.p,
+        "{\"model_format\":\"gguf\",\"model_family\":\"llama\",\"model_families\":[\"llama\"],"
+        "\"model_type\":\"135K\",\"file_type\":\"Q4_1\",\"architecture\":\"amd64\",\"os\":\"linux\"}\n");
     assert_int_equal(m.n_layers, 1);
     assert_true(blob_whole(f, &m.layers[0]));
     struct stat st;
@@ -81,7 +83,8 @@ static void layout(void **state) {
     assert_int_equal(stat(store_blob_path(f->store, m.model_digest, &f->arena).p, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0644);
     assert_int_equal(files_in(f, "blobs"), 2);
-    struct str path = arena_printf(&f->arena, "%s/manifests/registry.ollama.ai/library/Tiny/135m", store_path(f->store));
+    struct str path =
+        arena_printf(&f->arena, "%s/manifests/registry.ollama.ai/library/Tiny/135m", store_path(f->store));
     FILE *manifest = fopen(path.p, "r");
     assert_non_null(manifest);
     char text[1024];
@@ -92,12 +95,14 @@ static void layout(void **state) {
     const char *at = strstr(text, "sha256:");
     assert_non_null(at);
     memcpy(config_hash, at + 7, 64);
-    snprintf(want, sizeof want,
-             "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.v2+json\","
-             "\"config\":{\"mediaType\":\"application/vnd.docker.container.image.v1+json\",\"digest\":\"sha256:%s\","
-             "\"size\":%zu},\"layers\":[{\"mediaType\":\"application/vnd.ollama.image.model\",\"digest\":\"%s\","
-             "\"size\":%llu}]}\n",
-             config_hash, m.config.n, m.model_digest.p, (unsigned long long)m.layers[0].size);
+    snprintf(
+        want, sizeof want,
+        "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.docker.distribution.manifest.v2+json\","
+        "\"config\":{\"mediaType\":\"application/"
+        "vnd.docker.container.image.v1+json\",\"digest\":\"sha256:%s\","
+        "\"size\":%zu},\"layers\":[{\"mediaType\":\"application/vnd.ollama.image.model\",\"digest\":\"%s\","
+        "\"size\":%llu}]}\n",
+        config_hash, m.config.n, m.model_digest.p, (unsigned long long)m.layers[0].size);
     assert_string_equal(text, want);
 }
 
@@ -211,9 +216,17 @@ static void human_counts(void **state) {
     static const struct {
         u64 n;
         const char *text;
-    } cases[] = {{0, "0"},           {999, "999"},           {1000, "1K"},          {22400, "22K"},
-                 {1000000, "1M"},    {134515008, "134.52M"}, {137022720, "137.02M"}, {270000000, "270M"},
-                 {8030261248, "8.0B"}, {8000000000, "8B"},   {1235814432, "1.2B"}};
+    } cases[] = {{0, "0"},
+                 {999, "999"},
+                 {1000, "1K"},
+                 {22400, "22K"},
+                 {1000000, "1M"},
+                 {134515008, "134.52M"},
+                 {137022720, "137.02M"},
+                 {270000000, "270M"},
+                 {8030261248, "8.0B"},
+                 {8000000000, "8B"},
+                 {1235814432, "1.2B"}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         assert_string_equal(store_human_count(cases[i].n, &f->arena).p, cases[i].text);
     assert_string_equal(store_file_type_name(0), "F32");

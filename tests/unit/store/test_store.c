@@ -4,12 +4,19 @@
 
 #include "fixture.h"
 
-#define HEX64(c) c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c
+#define HEX64(c)                                                                                             \
+    c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c c  \
+        c c c c c c c c c c c c
 #define MANIFESTS "models/manifests/registry.ollama.ai/library/"
-#define MODEL_LAYER "{\"mediaType\":\"application/vnd.ollama.image.model\",\"digest\":\"sha256:" HEX64("a") "\",\"size\":100}"
-#define LAYER(kind, c, size) \
-    "{\"mediaType\":\"application/vnd.ollama.image." kind "\",\"digest\":\"sha256:" HEX64(c) "\",\"size\":" size "}"
-#define CONFIG "\"config\":{\"mediaType\":\"application/vnd.docker.container.image.v1+json\",\"digest\":\"sha256:" HEX64("c") "\",\"size\":30}"
+#define MODEL_LAYER                                                                                          \
+    "{\"mediaType\":\"application/vnd.ollama.image.model\",\"digest\":\"sha256:" HEX64("a") "\",\"size\":"   \
+                                                                                            "100}"
+#define LAYER(kind, c, size)                                                                                 \
+    "{\"mediaType\":\"application/vnd.ollama.image." kind                                                    \
+    "\",\"digest\":\"sha256:" HEX64(c) "\",\"size\":" size "}"
+#define CONFIG                                                                                               \
+    "\"config\":{\"mediaType\":\"application/"                                                               \
+    "vnd.docker.container.image.v1+json\",\"digest\":\"sha256:" HEX64("c") "\",\"size\":30}"
 #define SIMPLE "{\"schemaVersion\":2," CONFIG ",\"layers\":[" MODEL_LAYER "]}"
 
 static int setup(void **state) {
@@ -46,9 +53,13 @@ static void model_fields(void **state) {
     text_file(f, "models/blobs/sha256-" HEX64("5"), STR("MIT"));
     text_file(f, "models/blobs/sha256-" HEX64("6"), STR("Apache"));
     manifest(f, "m/latest",
-             "{\"schemaVersion\":2," CONFIG ",\"layers\":[" MODEL_LAYER "," LAYER("template", "1", "13") "," LAYER(
-                 "system", "2", "14") "," LAYER("params", "3", "19") "," LAYER("messages", "4", "33") "," LAYER(
-                 "license", "5", "3") "," LAYER("license", "6", "6") "," LAYER("embed", "7", "1") "]}");
+             "{\"schemaVersion\":2," CONFIG ",\"layers\":[" MODEL_LAYER
+             "," LAYER("template", "1", "13") "," LAYER("system", "2", "14") "," LAYER(
+                 "params", "3", "19") "," LAYER("messages", "4",
+                                                "33") "," LAYER("license", "5",
+                                                                "3") "," LAYER("license", "6",
+                                                                               "6") "," LAYER("embed", "7",
+                                                                                              "1") "]}");
     struct store_model m;
     assert_int_equal(find(f, "m", &m), OK);
     assert_string_equal(m.config.p, "{\"model_family\":\"llama\"}");
@@ -135,7 +146,8 @@ static void corrupt_manifests(void **state) {
     assert_string_equal(list[0].name.model, "good");
 }
 
-/* Goal: a layer whose blob is gone makes the model "not found" (a pull heals it); a missing config does not. */
+/* Goal: a layer whose blob is gone makes the model "not found" (a pull heals it); a missing config does not.
+ */
 static void missing_blobs(void **state) {
     struct fixture *f = *state;
     struct store_model m;
@@ -283,8 +295,9 @@ static void default_path(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(model_fields),  T(manifest_digest), T(lookup_ignores_case), T(corrupt_manifests), T(missing_blobs),
-        T(strange_files), T(list_order),      T(blobs),               T(read_only),         T(default_path),
+        T(model_fields),  T(manifest_digest), T(lookup_ignores_case), T(corrupt_manifests),
+        T(missing_blobs), T(strange_files),   T(list_order),          T(blobs),
+        T(read_only),     T(default_path),
     };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }
