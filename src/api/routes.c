@@ -4,10 +4,6 @@
 
 #include "api/call.h"
 #include "base/clock.h"
-#include "base/limit.h"
-
-/* What a call may allocate in its arena: a body, its messages and the model's texts, several times over. */
-#define CALL_ARENA_BYTES ((size_t)LIMIT_BODY_BYTES * 8 + (size_t)LIMIT_STORE_TEXT_BYTES * 8)
 
 struct route {
     const char *methods;  /* "GET HEAD" */
@@ -269,7 +265,9 @@ static void dispatch(struct api *a, const struct route *route, struct http_reque
     c->writer = &plain_writers[route->dialect];
     c->arrival_ns = http_arrival_ns(r);
     c->wall_ns = clock_wall_ns();
-    arena_init(&c->arena, CALL_ARENA_BYTES);
+    /* No limit of its own: what goes in is bounded by the body, by LIMIT_STORE_TEXT_BYTES for a model's
+     * texts, and by LIMIT_STORE_LIST_BYTES for a listing. */
+    arena_init(&c->arena, 0);
     http_set_data(r, c);
     if (route->handle) {
         route->handle(c, body, tail);

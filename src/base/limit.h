@@ -69,8 +69,11 @@
 #define LIMIT_WIDTH (1u << 18)
 
 /* --- store --- */
-/* Manifests and text layers are read whole; models of tensor layers have manifests of a few hundred kB. */
+/* Manifests and text layers are read whole; models of tensor layers have manifests of a few hundred kB. Also
+ * the sum over one model's text layers. */
 #define LIMIT_STORE_TEXT_BYTES (16u << 20)
+/* Texts of all models of one listing; what is above it is left out. */
+#define LIMIT_STORE_LIST_BYTES (256u << 20)
 #define LIMIT_STORE_LAYERS 65536u
 /* Models of one listing. */
 #define LIMIT_STORE_MODELS 65536u

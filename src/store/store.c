@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "store/files.h"
 
@@ -116,26 +117,53 @@ static enum status layer_read(const json_t *json, struct arena *a, struct store_
     return OK;
 }
 
-/* One text layer into m; a later layer of the same kind replaces an earlier one, licenses add up. */
+/* What a model's layers hold while they are read. */
+struct texts {
+    struct store_model *m;
+    struct str *licenses; /* [n_licenses], joined at the end */
+    u32 n_licenses;
+    u64 bytes; /* of all texts */
+};
+
+/* Where the text of a layer goes; NULL for a layer that holds none. */
+static struct str *text_place(struct texts *t, struct str media_type) {
+    if (!str_starts(media_type, STR(MEDIA_IMAGE)))
+        return NULL;
+    struct str kind = str_slice(media_type, sizeof MEDIA_IMAGE - 1, media_type.n);
+    if (str_is(kind, "template") || str_is(kind, "prompt"))
+        return &t->m->template_text;
+    if (str_is(kind, "system"))
+        return &t->m->system;
+    if (str_is(kind, "params"))
+        return &t->m->params;
+    if (str_is(kind, "messages"))
+        return &t->m->messages;
+    return str_is(kind, "license") ? &t->licenses[t->n_licenses++] : NULL;
+}
+
+/* A later layer of the same kind replaces an earlier one, licenses add up. */
 static enum status layer_text(struct store *s, const struct store_layer *layer, struct arena *a,
-                              struct store_model *m, struct err *err) {
-    if (!str_starts(layer->media_type, STR(MEDIA_IMAGE)))
-        return OK;
-    struct str kind = str_slice(layer->media_type, sizeof MEDIA_IMAGE - 1, layer->media_type.n);
-    struct str *to = str_is(kind, "template") || str_is(kind, "prompt") ? &m->template_text
-                     : str_is(kind, "system")                           ? &m->system
-                     : str_is(kind, "params")                           ? &m->params
-                     : str_is(kind, "messages")                         ? &m->messages
-                     : str_is(kind, "license")                          ? &m->license
-                                                                        : NULL;
+                              struct texts *t, struct err *err) {
+    struct str *to = text_place(t, layer->media_type);
     if (!to)
         return OK;
-    struct str text;
-    TRY(store_read_blob(s, str_of(layer->digest), a, &text, err));
-    if (to == &m->license && m->license.n)
-        text = arena_printf(a, "%.*s\n%.*s", STR_FMT(m->license), STR_FMT(text));
-    *to = text;
+    TRY(store_read_blob(s, str_of(layer->digest), a, to, err));
+    t->bytes += to->n;
+    if (t->bytes > LIMIT_STORE_TEXT_BYTES)
+        return err_set(err, ERR_TOO_LARGE, "the text layers have more than %u bytes", LIMIT_STORE_TEXT_BYTES);
     return OK;
+}
+
+static struct str licenses_join(const struct texts *t, struct arena *a) {
+    struct buf b = {0};
+    for (u32 i = 0; i < t->n_licenses; i++) {
+        if (i)
+            buf_add_char(&b, '\n');
+        buf_add_str(&b, t->licenses[i]);
+    }
+    struct str joined = b.n ? arena_str(a, buf_str(&b)) : STR_NONE;
+    buf_release(&b);
+    return joined;
 }
 
 static enum status layers_read(struct store *s, const json_t *list, struct arena *a, struct store_model *m,
@@ -144,6 +172,7 @@ static enum status layers_read(struct store *s, const json_t *list, struct arena
     if (n > LIMIT_STORE_LAYERS)
         return err_set(err, ERR_TOO_LARGE, "%zu layers, at most %u are read", n, LIMIT_STORE_LAYERS);
     struct store_layer *layers = ARENA_ARRAY(a, struct store_layer, n);
+    struct texts texts = {.m = m, .licenses = ARENA_ARRAY(a, struct str, n)};
     for (size_t i = 0; i < n; i++) {
         TRY(layer_read(json_array_get(list, i), a, &layers[i], err));
         /* Clients read the sum as a signed number. */
@@ -151,8 +180,9 @@ static enum status layers_read(struct store *s, const json_t *list, struct arena
             return err_set(err, ERR_CORRUPT, "the sizes of the layers overflow");
         if (m->model_digest.n == 0 && str_is(layers[i].media_type, MEDIA_IMAGE "model"))
             m->model_digest = str_of(layers[i].digest);
-        TRY(layer_text(s, &layers[i], a, m, err));
+        TRY(layer_text(s, &layers[i], a, &texts, err));
     }
+    m->license = licenses_join(&texts, a);
     m->layers = layers;
     m->n_layers = (u32)n;
     return OK;
@@ -282,7 +312,10 @@ static bool list_visit(struct walk *w) {
         l->models = xrealloc(l->models, l->cap * sizeof *l->models);
     }
     l->models[l->n++] = m;
-    return l->n == LIMIT_STORE_MODELS;
+    if (l->n < LIMIT_STORE_MODELS && w->arena->used_bytes < LIMIT_STORE_LIST_BYTES)
+        return false;
+    log_warn("the list of models is cut: there are too many, or their texts are too long", "models=%u", l->n);
+    return true;
 }
 
 static int newer_first(const void *a, const void *b) {

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/wait.h>
 
+#include "base/buf.h"
 #include "fixture.h"
 
 #define HEX64(c)                                                                                             \
@@ -144,6 +145,30 @@ static void corrupt_manifests(void **state) {
     assert_int_equal(store_list(f->store, &f->arena, &list, &n, &err), OK);
     assert_int_equal(n, 1);
     assert_string_equal(list[0].name.model, "good");
+}
+
+/* Goal: many layers of one text cost what they hold, not its square, and their sum is bounded. */
+static void many_layers(void **state) {
+    struct fixture *f = *state;
+    struct store_model m;
+    struct buf json = {0};
+    text_file(f, "models/blobs/sha256-" HEX64("5"), STR("x"));
+    buf_add_str(&json, STR("{\"layers\":["));
+    for (int i = 0; i < 60000; i++)
+        buf_add_str(&json, i ? STR("," LAYER("license", "5", "1")) : STR(LAYER("license", "5", "1")));
+    buf_add_str(&json, STR("]}"));
+    manifest(f, "m/latest", buf_cstr(&json));
+    size_t before = f->arena.used_bytes;
+    assert_int_equal(find(f, "m", &m), OK);
+    assert_int_equal(m.license.n, 2 * 60000 - 1);
+    assert_true(f->arena.used_bytes - before < 100u << 20);
+    buf_release(&json);
+    /* Two texts that are each within the limit, together not. */
+    char path[256];
+    snprintf(path, sizeof path, "%s/models/blobs/sha256-" HEX64("5"), f->folder);
+    assert_int_equal(truncate(path, 9 << 20), 0);
+    manifest(f, "m/latest", "{\"layers\":[" LAYER("license", "5", "1") "," LAYER("license", "5", "1") "]}");
+    assert_int_equal(find(f, "m", &m), ERR_TOO_LARGE);
 }
 
 /* Goal: a layer whose blob is gone makes the model "not found" (a pull heals it); a missing config does not.
@@ -295,9 +320,9 @@ static void default_path(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-        T(model_fields),  T(manifest_digest), T(lookup_ignores_case), T(corrupt_manifests),
-        T(missing_blobs), T(strange_files),   T(list_order),          T(blobs),
-        T(read_only),     T(default_path),
+        T(model_fields), T(manifest_digest), T(lookup_ignores_case), T(corrupt_manifests),
+        T(many_layers),  T(missing_blobs),   T(strange_files),       T(list_order),
+        T(blobs),        T(read_only),       T(default_path),
     };
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }
