@@ -104,7 +104,7 @@ static int help(int argc, char **argv) {
 /* --- version --- */
 
 static int version(void) {
-    struct settings settings;
+    static struct settings settings;
     struct http_client *http = NULL;
     struct buf answer = {0};
     struct err err;
@@ -150,7 +150,8 @@ static enum status reach(struct cli *c, struct err *err) {
 }
 
 static enum status command_start(const struct command *command, const struct args *a, struct err *err) {
-    struct cli c = {.term = term_look()};
+    static struct cli c; /* static, because texts of the settings live as long as the process */
+    c.term = term_look();
     TRY(count_check(command, a->n_rest, err));
     TRY(settings_read(&c.settings, err));
     TRY(http_client_open(&c.settings, &c.http, err));

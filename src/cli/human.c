@@ -68,13 +68,16 @@ void human_time(i64 then_ns, i64 now_ns, char out[HUMAN_BYTES]) {
         snprintf(out, HUMAN_BYTES, "Never");
         return;
     }
-    if (then_ns > now_ns && (then_ns - now_ns) / year_ns > 20) {
+    i64 ahead_ns;
+    if (__builtin_sub_overflow(then_ns, now_ns, &ahead_ns))
+        ahead_ns = then_ns < now_ns ? -INT64_MAX : INT64_MAX;
+    if (ahead_ns / year_ns > 20) {
         snprintf(out, HUMAN_BYTES, "Forever");
         return;
     }
-    distance(llabs(then_ns - now_ns), out);
+    distance(llabs(ahead_ns), out);
     size_t n = strlen(out);
-    snprintf(out + n, HUMAN_BYTES - n, then_ns > now_ns ? " from now" : " ago");
+    snprintf(out + n, HUMAN_BYTES - n, ahead_ns > 0 ? " from now" : " ago");
 }
 
 /* v without zeros at its end: "1.5" of 1500000 with 6 digits. */

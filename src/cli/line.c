@@ -232,8 +232,10 @@ static void keys_bind(EditLine *el) {
         {"\\e[1;5C", "em-next-word"},      {"\\e[1;5D", "ed-prev-word"}};
     for (size_t i = 0; i < ARRAY_LEN(binds); i++)
         el_set(el, EL_BIND, binds[i][0], binds[i][1], NULL);
-    /* Enter stays CR, so that it differs from Ctrl-J. */
-    el_set(el, EL_SETTY, "-d", "-icrnl", NULL);
+    /* Enter stays CR, so that it differs from Ctrl-J. The same between lines, without echo: what is typed while
+     * an answer runs must not get into it, and is there for the next line. */
+    el_set(el, EL_SETTY, "-d", "-icrnl", "-inlcr", NULL);
+    el_set(el, EL_SETTY, "-x", "-icanon", "-echo", "-icrnl", "-inlcr", NULL);
 }
 
 static void locale_set(void) {
