@@ -239,7 +239,7 @@ static bool go_mentions(const struct model *m, const char *variable) {
     return !m->facts.has_template && mentions(m->stored.template_text, variable);
 }
 
-bool model_can(const struct model *m, enum capability c) {
+bool api_model_can(const struct model *m, enum capability c) {
     for (u32 i = 0; i < m->config.n_capabilities; i++)
         if (str_is(m->config.capabilities[i], capability_names[c]))
             return true;
@@ -259,7 +259,7 @@ bool model_can(const struct model *m, enum capability c) {
 void capabilities_json(struct buf *b, const struct model *m, const char *key) {
     bool any = false;
     for (enum capability c = 0; c < CAN_COUNT; c++) {
-        if (!model_can(m, c))
+        if (!api_model_can(m, c))
             continue;
         if (!any)
             json_key(b, key), json_open(b, '[');

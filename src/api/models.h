@@ -43,7 +43,7 @@ enum capability {
     CAN_INSERT,
     CAN_COUNT
 };
-bool model_can(const struct model *m, enum capability c);
+bool api_model_can(const struct model *m, enum capability c);
 /* Capabilities as a JSON array, config's own first; nothing is written if there are none. */
 void capabilities_json(struct buf *b, const struct model *m, const char *key);
 /* The details object of tags, show and ps. */

@@ -122,7 +122,7 @@ static enum status think_check(const struct native *n, struct err *err) {
 static enum status suffix_check(const struct native *n, struct err *err) {
     if (n->f.suffix.n == 0)
         return OK;
-    if (!model_can(&n->model, CAN_INSERT))
+    if (!api_model_can(&n->model, CAN_INSERT))
         return err_set(err, ERR_INVALID, "%.*s does not support insert", STR_FMT(n->model.name_full));
     return unsupported("suffix", err);
 }
@@ -235,7 +235,7 @@ static enum status generate_run(struct native *n, const json_t *root, struct err
 
 static enum status chat_build(struct native *n, struct err *err) {
     TRY(think_check(n, err));
-    if (json_array_size(n->f.tools) && !model_can(&n->model, CAN_TOOLS))
+    if (json_array_size(n->f.tools) && !api_model_can(&n->model, CAN_TOOLS))
         return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(n->model.name_full));
     TRY(resolve_completion(n->call, &n->model, "chat", err));
     TRY(options_read(n, err));

@@ -353,7 +353,7 @@ static enum status chat_messages(struct openai *o, struct err *err) {
 static enum status chat_build(struct openai *o, struct err *err) {
     struct message_list own = o->messages;
     TRY(think_check(o, err));
-    if (json_array_size(o->f.tools) && !model_can(&o->model, CAN_TOOLS))
+    if (json_array_size(o->f.tools) && !api_model_can(&o->model, CAN_TOOLS))
         return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(o->model.name_full));
     TRY(resolve_completion(o->call, &o->model, "chat", err));
     TRY(options_read(o, false, err));
@@ -387,7 +387,7 @@ static enum status chat_run(struct openai *o, const json_t *root, struct err *er
 
 static enum status completion_build(struct openai *o, struct err *err) {
     TRY(resolve_completion(o->call, &o->model, "generate", err));
-    if (o->f.suffix.n && !model_can(&o->model, CAN_INSERT))
+    if (o->f.suffix.n && !api_model_can(&o->model, CAN_INSERT))
         return err_set(err, ERR_INVALID, "%.*s does not support insert", STR_FMT(o->model.name_full));
     TRY(options_read(o, true, err));
     o->request.load_only = o->f.prompt.n == 0;

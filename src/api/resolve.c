@@ -51,14 +51,14 @@ static enum status model_cannot(const struct call *c, const char *what, struct e
 }
 
 enum status think_refuse(const struct call *c, const struct model *m, const char *field, struct err *err) {
-    return model_can(m, CAN_THINKING) ? unsupported(field, err) : model_cannot(c, "thinking", err);
+    return api_model_can(m, CAN_THINKING) ? unsupported(field, err) : model_cannot(c, "thinking", err);
 }
 
 enum status resolve_completion(const struct call *c, const struct model *m, const char *route,
                                struct err *err) {
     if (m->stored.model_digest.n == 0)
         return unsupported("a model without a GGUF layer", err);
-    if (m->has_facts && !model_can(m, CAN_COMPLETION))
+    if (m->has_facts && !api_model_can(m, CAN_COMPLETION))
         return model_cannot(c, route, err);
     if (m->adapter)
         return unsupported("a model with an ADAPTER", err);
