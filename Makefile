@@ -30,7 +30,7 @@ fuzz: ## fuzz one target: make fuzz T=gguf S=60
 sim: ## replay one seed of the scheduler simulation: make sim SEED=123
 	@tools/deps.sh test
 	@test -d build-test || meson setup build-test >/dev/null
-	@ninja -C build-test --quiet tests/sim/sim_sched && build-test/tests/sim/sim_sched $(SEED)
+	@ninja -C build-test --quiet tests/sim/sim && build-test/tests/sim/sim $(SEED)
 
 format: ## clang-format all sources
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
