@@ -358,7 +358,7 @@ void value_write_float(struct buf *b, f64 f) {
     do
         snprintf(t, sizeof t, "%.*e", digits - 1, f);
     while (strtod(t, NULL) != f && ++digits <= 17);
-    int exponent = atoi(strchr(t, 'e') + 1);
+    int exponent = (int)strtol(strchr(t, 'e') + 1, NULL, 10);
     if (exponent < -4 || exponent >= 16) {
         buf_add_str(b, str_of(t));
         return;
