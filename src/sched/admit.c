@@ -132,6 +132,8 @@ static void admit(struct sched *s, struct sreq *r) {
     r->resumed = r->state == REQUEST_PARKED;
     r->run_tokens = 0;
     r->admitted_order = ++s->order;
+    if (!m->lead_id)
+        m->lead_id = r->id;
     sreq_move(s, r, REQUEST_PREFILL);
 }
 

@@ -108,6 +108,7 @@ struct smodel {
     i64 keep_alive_ns;
     u64 idle_ns;     /* since when it is idle, if it is */
     u64 loaded_ns;   /* last LOADED */
+    u64 lead_id;     /* the first request admitted since: the stay is for it; 0 = none yet */
     u64 unloaded_ns; /* last UNLOADED */
     u64 used_ns;     /* last end of a step or of the loading */
     f64 charged_ns;  /* compute time, the measure of turns */
@@ -186,7 +187,9 @@ void squeue_prompt(struct sched *s, const struct sched_event *e);
 struct sched_notice *snotice_add(struct sched *s, enum sched_notice_kind kind, u64 request_id);
 /* Tells the client and ends the request. */
 void sreq_reject(struct sched *s, struct sreq *r, enum status status, const char *fmt, ...) PRINTF(4, 5);
-/* Asks for the prompt, or ends a load_only request: its model is loaded. */
+/* Asks for the prompts that are missing of requests whose model is loaded. */
+void squeue_want_prompts(struct sched *s);
+/* Its model is loaded: the end of a load_only request. */
 void sreq_model_ready(struct sched *s, struct sreq *r);
 /* Oldest and youngest running request of all models; NULL if nothing runs. */
 struct sreq *sreq_oldest_running(const struct sched *s);

@@ -122,6 +122,7 @@ void smodel_loaded(struct sched *s, const struct sched_event *e) {
     }
     m->state = MODEL_LOADED;
     m->loaded_ns = m->used_ns = m->idle_ns = s->now_ns;
+    m->lead_id = 0;
     u32 n;
     struct sreq **list = slist_copy(s, &m->waiting, &n);
     for (u32 i = 0; i < n; i++)
@@ -226,12 +227,20 @@ static struct smodel *missed_next(const struct sched *s, const struct smodel *af
 
 static u64 residency_ns(const struct sched *s) { return s->config.max_wait_ns / RESIDENCY_SHARE; }
 
-/* The busy model that has been here longest, if it has had its residency. */
+/* It has had its residency, and who it was loaded for has got somewhere: else two models that push each other
+ * out could compute the same prompts for ever. */
+static bool stay_is_over(const struct sched *s, const struct smodel *m) {
+    const struct sreq *lead = sreq_find(s, m->lead_id);
+    bool served = !lead || !sreq_runs(lead) || lead->run_tokens >= MIN_RUN_TOKENS;
+    return served && s->now_ns - m->loaded_ns >= residency_ns(s);
+}
+
+/* Of the busy models whose stay is over the one that has been here longest. */
 static struct smodel *busy_to_close(const struct sched *s) {
     struct smodel *best = NULL;
     for (u32 i = 0; i < s->n_models; i++) {
         struct smodel *m = s->models[i];
-        if (m->state != MODEL_LOADED || m->closing || s->now_ns - m->loaded_ns < residency_ns(s))
+        if (m->state != MODEL_LOADED || m->closing || !stay_is_over(s, m))
             continue;
         if (!best || m->loaded_ns < best->loaded_ns)
             best = m;

@@ -174,14 +174,23 @@ static void reject_busy(struct sched *s, u64 request_id) {
 void sreq_model_ready(struct sched *s, struct sreq *r) {
     if (!r->model_ready_ns)
         r->model_ready_ns = MAX(s->now_ns, 1u);
-    if (r->load_only) {
-        struct sched_notice *n = snotice_add(s, SCHED_NOTICE_READY, r->id);
-        n->queue_ns = n->load_ns = s->now_ns - r->arrived_ns;
-        r->model->keep_alive_ns = r->keep_alive_ns;
-        sreq_end(s, r, false);
-    } else if (!r->prompt_ready && !r->wanted) {
-        r->wanted = true;
-        snotice_add(s, SCHED_NOTICE_WANTED, r->id);
+    if (!r->load_only)
+        return;
+    struct sched_notice *n = snotice_add(s, SCHED_NOTICE_READY, r->id);
+    n->queue_ns = n->load_ns = s->now_ns - r->arrived_ns;
+    r->model->keep_alive_ns = r->keep_alive_ns;
+    sreq_end(s, r, false);
+}
+
+void squeue_want_prompts(struct sched *s) {
+    for (u32 i = 0; i < s->n_models; i++) {
+        struct smodel *m = s->models[i];
+        for (struct sreq *r = m->state == MODEL_LOADED ? m->waiting.first : NULL; r; r = r->next) {
+            if (r->wanted || r->prompt_ready)
+                continue;
+            r->wanted = true;
+            snotice_add(s, SCHED_NOTICE_WANTED, r->id);
+        }
     }
 }
 

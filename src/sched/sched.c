@@ -80,8 +80,10 @@ void sreq_move(struct sched *s, struct sreq *r, enum request_state to) {
     } else if (m->running.n + m->waiting.n == 0) {
         m->idle_ns = s->now_ns;
     }
-    if (ran && !sreq_runs(r))
+    if (ran && !sreq_runs(r)) {
+        r->follow = NULL;
         sfollow_drop(r);
+    }
 }
 
 void sreq_end(struct sched *s, struct sreq *r, bool keep_pages) {
@@ -183,6 +185,7 @@ void sched_next(struct sched *s, u64 now_ns, struct sched_plan *plan) {
     }
     if (!found)
         plan->wake_ns = smodel_wake_ns(s);
+    squeue_want_prompts(s);
     notices_drain(s, plan);
 }
 

@@ -23,9 +23,10 @@
  *  - The bound counts every waiting request: queued and parked ones, of all models.
  *  - Pages are taken as tokens arrive. Without room: evict cached pages, then park the youngest running
  *    request; a request that could never fit alone is refused on arrival of its prompt.
- *  - The head of a model's queue waits at most max_wait for its model, then a resident model admits nobody,
- *    its running requests are parked, it is unloaded. A model stays at least RESIDENCY_SHARE of max_wait, so
- *    with n such models waiting it is max_wait + n times that, plus loads and the step that runs.
+ *  - When the head of a model's queue has waited max_wait for its model, a resident model admits nobody, its
+ *    running requests are parked, it is unloaded. A stay lasts at least max_wait / RESIDENCY_SHARE, and until
+ *    its first request has generated MIN_RUN_TOKENS; so with n models waiting the wait is max_wait + n
+ *    such stays and loads.
  *  - The ledger: weights + KV extents + scratch + fixed <= limit, checked before anything is planned. */
 #ifndef MINKA_SCHED_H
 #define MINKA_SCHED_H
