@@ -87,6 +87,6 @@ const struct jinja_method *jinja_find_method(const struct value *v, struct str n
     if (v->kind == VALUE_OBJECT && v->form != FORM_NAMESPACE)
         return jinja_find(dict_methods, name);
     if (v->kind == VALUE_LIST && v->form <= FORM_TUPLE)
-        return jinja_find(list_methods, name);
+        return v->form == FORM_TUPLE && str_is(name, "copy") ? NULL : jinja_find(list_methods, name);
     return v->kind == VALUE_FLOAT ? jinja_find(float_methods, name) : NULL;
 }

@@ -129,10 +129,7 @@ static enum status eval_slice(struct jinja_run *j, const struct node *n, struct 
             TRY(jinja_eval(j, n->items.p[i], &part[i]));
     if (v.kind == VALUE_UNDEFINED)
         return jinja_undefined(j, &v);
-    if (v.kind == VALUE_STR || v.kind == VALUE_LIST)
-        return py_slice(&j->r, &v, part, out);
-    *out = (struct value){.kind = VALUE_UNDEFINED, .s = STR("slice")};
-    return OK;
+    return py_slice(&j->r, &v, part, out);
 }
 
 static enum status add_spread(struct jinja_run *j, const struct value *v, struct value *pos) {

@@ -68,6 +68,11 @@ static enum status text_arg(struct jinja_run *j, const struct value *a, struct s
     return a->kind == VALUE_UNDEFINED || a->kind == VALUE_NONE ? OK : py_text(&j->r, a, out);
 }
 
+static enum status need_text(struct jinja_run *j, const struct value *v, struct str *out) {
+    *out = v->s;
+    return v->kind == VALUE_STR ? OK : run_fail(&j->r, "a string is needed, not '%s'", py_type_name(v));
+}
+
 /* --- case and white space --- */
 static enum status put_case(struct jinja_run *j, const struct value *v, enum text_case to, struct value *out) {
     struct str s;
@@ -137,7 +142,7 @@ static enum status put_indented(struct jinja_run *j, struct str s, struct str by
 static enum status filter_indent(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
     struct str s, by = STR_NONE;
     struct value blanks = value_str(STR(" ")), width = a[0].kind == VALUE_UNDEFINED ? value_int(4) : a[0], indent;
-    TRY(py_text(&j->r, v, &s));
+    TRY(need_text(j, v, &s));
     if (width.kind == VALUE_STR)
         by = width.s;
     else {
@@ -155,17 +160,18 @@ static enum status filter_indent(struct jinja_run *j, const struct value *v, con
 static enum status filter_truncate(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
     struct str s, end;
     i64 length, leeway;
-    TRY(py_text(&j->r, v, &s));
+    u64 n;
+    TRY(py_length(&j->r, v, &n));
     TRY(jinja_int_arg(j, &a[0], 255, &length));
     TRY(text_arg(j, &a[2], STR("..."), &end));
     TRY(jinja_int_arg(j, &a[3], 5, &leeway));
-    i64 n = (i64)text_len(s), keep = length - (i64)text_len(end);
-    TRY(run_charge(&j->r, s.n / 16));
+    i64 keep = length - (i64)text_len(end);
     if (keep < 0 || leeway < 0)
         return run_fail(&j->r, "truncate: the length is smaller than its end mark");
-    *out = value_str(s);
-    if (n <= length + leeway)
+    *out = *v;
+    if ((i64)n <= length + leeway)
         return OK;
+    TRY(need_text(j, v, &s));
     struct str head = str_slice(s, 0, text_offset(s, (size_t)keep));
     if (!py_truth(&a[1]))
         for (size_t i = head.n; i-- > 0;)

@@ -39,7 +39,7 @@ static enum status filter_reverse(struct jinja_run *j, const struct value *v, co
     TRY(run_charge(&j->r, items.list.n));
     for (u32 i = items.list.n; i-- > 0;)
         TRY(v->kind == VALUE_STR ? run_put(&j->r, items.list.items[i].s) : run_append(&j->r, out, items.list.items[i]));
-    out->form = FORM_GENERATOR;
+    out->form = v->form == FORM_GENERATOR ? FORM_PLAIN : FORM_GENERATOR; /* Python cannot reverse a generator in place */
     return v->kind == VALUE_STR ? run_take_value(&j->r, mark, out) : OK;
 }
 
@@ -82,15 +82,18 @@ static enum status fold_case(struct jinja_run *j, bool case_sensitive, struct va
     return run_take_value(&j->r, mark, v);
 }
 
-/* What an item is sorted or compared by: itself or an attribute (several, divided by commas), without case. */
-static enum status sort_key(struct jinja_run *j, const struct value *item, const struct value *attribute, bool case_sensitive, struct value *out) {
+/* What an item is compared by: itself or an attribute, without case. */
+static enum status compare_key(struct jinja_run *j, const struct value *item, const struct value *attribute, bool case_sensitive, struct value *out) {
     *out = *item;
-    if (!given(attribute))
-        return fold_case(j, case_sensitive, out);
-    if (attribute->kind != VALUE_STR || str_find(attribute->s, STR(","), 0) == SIZE_MAX) {
+    if (given(attribute))
         TRY(get_path(j, item, attribute, out));
-        return fold_case(j, case_sensitive, out);
-    }
+    return fold_case(j, case_sensitive, out);
+}
+
+/* What an item is sorted by: the same, or a list of several attributes, divided by commas. */
+static enum status sort_key(struct jinja_run *j, const struct value *item, const struct value *attribute, bool case_sensitive, struct value *out) {
+    if (attribute->kind != VALUE_STR)
+        return compare_key(j, item, attribute, case_sensitive, out);
     *out = value_list();
     for (size_t at = 0; at <= attribute->s.n;) {
         size_t comma = MIN(str_find(attribute->s, STR(","), at), attribute->s.n);
@@ -167,7 +170,7 @@ static enum status filter_unique(struct jinja_run *j, const struct value *v, con
     *out = value_list();
     for (u32 i = 0; i < items.list.n; i++) {
         struct value before;
-        TRY(sort_key(j, &items.list.items[i], &a[1], py_truth(&a[0]), &key));
+        TRY(compare_key(j, &items.list.items[i], &a[1], py_truth(&a[0]), &key));
         TRY(py_hashable(&j->r, &key));
         if (value_get_key(&seen, &key, &before))
             continue;
@@ -184,7 +187,7 @@ static enum status extreme(struct jinja_run *j, const struct value *v, const str
     *out = (struct value){.kind = VALUE_UNDEFINED, .s = STR("item of an empty sequence")};
     for (u32 i = 0; i < items.list.n; i++) {
         int c = sign;
-        TRY(sort_key(j, &items.list.items[i], &a[1], py_truth(&a[0]), &key));
+        TRY(compare_key(j, &items.list.items[i], &a[1], py_truth(&a[0]), &key));
         if (i)
             TRY(py_compare(&j->r, &key, &best, &c));
         if (c != sign)

@@ -165,14 +165,13 @@ static void reverse(struct value *list) {
 static enum status rsplit_blanks(struct jinja_run *j, struct str s, i64 count, struct value *out) {
     struct value all = value_list();
     TRY(split_blanks(j, s, -1, &all));
-    if (count < 0 || (i64)all.list.n <= count + 1) {
+    if (count < 0 || (i64)all.list.n <= count) {
         *out = all;
         return OK;
     }
     u32 first = all.list.n - (u32)count;
     struct str last_left = all.list.items[first - 1].s;
-    struct str start = text_strip(s, true, false, STR_NONE);
-    TRY(run_append(&j->r, out, value_str((struct str){start.p, (size_t)(last_left.p + last_left.n - start.p)})));
+    TRY(run_append(&j->r, out, value_str((struct str){s.p, (size_t)(last_left.p + last_left.n - s.p)})));
     for (u32 i = first; i < all.list.n; i++)
         TRY(run_append(&j->r, out, all.list.items[i]));
     return OK;

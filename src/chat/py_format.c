@@ -230,7 +230,9 @@ enum status py_percent(struct run *r, struct str format, const struct value *arg
         TRY(percent_field(&p));
     }
     bool tuple = args->kind == VALUE_LIST && args->form == FORM_TUPLE;
-    bool rest = tuple ? p.next < args->list.n : !p.next && args->kind != VALUE_OBJECT && args->kind != VALUE_LIST;
+    /* What Python takes for a mapping may stay unused. */
+    bool mapping = args->kind == VALUE_OBJECT || args->kind == VALUE_UNDEFINED || (args->kind == VALUE_LIST && args->form <= FORM_RANGE);
+    bool rest = tuple ? p.next < args->list.n : !p.next && !mapping;
     if (rest && !p.by_name)
         return run_fail(r, "not all arguments are used by the format");
     return run_take_value(r, mark, out);
