@@ -79,7 +79,8 @@ struct kern_mat {
  *   l     = sum of p in the lane order of ref/attend.c,  o[i] = fma(p[j], v[j][i], o[i]) over j ascending
  * and partial results (m, l, o) are folded in ascending chunk order. Keys of the current slice are read
  * from the cache, rounded by it, like all others. Masked keys take part in nothing: their K and V may hold any
- * bits. m is never -0. NaN scores don't take part in the max, but make l and o of their own query NaN. */
+ * bits. m and o are never -0, so that folding the first chunk into nothing gives its own bits. NaN scores don't
+ * take part in the max, but make l and o of their own query NaN. */
 #define KERN_CHUNK 256u
 
 enum kern_cache { KERN_CACHE_F16, KERN_CACHE_F32 };
@@ -94,7 +95,7 @@ struct kern_attend {
     u32 chunk;               /* which chunk of KERN_CHUNK keys, by absolute position */
     const void *const *k;    /* [KERN_CHUNK/64] page slices of this head, NULL where not held */
     const void *const *v;
-    const void *const *next; /* K page slices [KERN_CHUNK/64] that this thread will read next, for prefetching; or NULL */
+    const void *next;        /* K page slice that this thread will read in its next call, for prefetching; or NULL */
     f32 scale;
     f32 softcap;             /* 0 = off */
     f32 *m;                  /* out [n_queries]; -inf if no key of the chunk is visible */

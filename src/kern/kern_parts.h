@@ -6,9 +6,9 @@
 
 #include "kern/kern.h"
 
-/* Query rows that attention works on at once: 6 x 4 vectors of accumulators fill the registers of AVX-512.
- * Scratch holds a tile's query rows and its scores, KERN_CHUNK floats each. */
-#define KERN_ATTEND_TILE 6u
+/* Most query rows that attention works on at once. Scratch holds a tile's query rows and its scores,
+ * KERN_CHUNK floats each. */
+#define KERN_ATTEND_TILE 8u
 
 /* Below this largest value of a block its activations count as 0: 127 / amax would overflow. */
 #define KERN_ACT_AMAX_MIN 0x1p-120f
@@ -20,8 +20,6 @@
 #define KERN_GELU_C3 0.0713548162726f
 /* Largest half. */
 #define KERN_F16_MAX 65504.0f
-/* How far ahead of its use a line is prefetched: less leaves waits, more falls out of a 48 KB first-level cache. */
-#define KERN_PREFETCH_BYTES (16u << 10)
 /* Values of a row of logits that are summed in f32 before f64 takes over. */
 #define KERN_VOCAB_BLOCK 4096u
 

@@ -62,7 +62,7 @@ static void attend_query(const struct kern_attend *a, u32 query) {
         f32 acc = 0;
         for (u32 j = from; j < to; j++)
             acc = fmaf(p[j], cache_load(a->cache, a->v[j / PAGE_TOKENS], (size_t)(j % PAGE_TOKENS) * a->head_dim + d), acc);
-        o[d] = acc;
+        o[d] = acc + 0.0f;
     }
     a->m[query] = m;
     a->l[query] = lanes_sum(lane);

@@ -1,5 +1,5 @@
 /* attend_avx2.c - the tiles of attend_avx512.c with 8 lanes: a block of 16 keys is two vectors, and 16
- * registers hold 12 accumulators. */
+ * registers hold 12 accumulators: tiles of up to six queries. */
 #include "kern/kern_parts.h"
 
 #include "kern/x86/attend_x86.h"
@@ -15,110 +15,119 @@ INLINE __m256 cache_load(enum kern_cache cache, const u8 *p) {
 /* Named accumulators: arrays of them would be kept in memory by the compiler. f(c, v) for all queries c and
  * vectors v (of keys or of dimensions). */
 #define QUERIES(f, v) f(0, v) f(1, v) f(2, v) f(3, v) f(4, v) f(5, v)
+#define VECTORS_OF(f, c) f(c, 0) f(c, 1) f(c, 2) f(c, 3) f(c, 4) f(c, 5) f(c, 6) f(c, 7)
 #define VECTORS(f)                                                                                           \
-    QUERIES(f, 0) QUERIES(f, 1) QUERIES(f, 2) QUERIES(f, 3) QUERIES(f, 4) QUERIES(f, 5) QUERIES(f, 6) QUERIES(f, 7)
+    VECTORS_OF(f, 0) VECTORS_OF(f, 1) VECTORS_OF(f, 2) VECTORS_OF(f, 3) VECTORS_OF(f, 4) VECTORS_OF(f, 5)
 
-/* Unscaled scores of C queries for R blocks of 16 keys. k: first block; q: [C][KERN_CHUNK] query rows;
- * s: out [C][KERN_CHUNK]; ahead: where the same offsets are prefetched. */
-INLINE void scores(u32 C, u32 R, enum kern_cache cache, u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q,
+/* One step of N vectors, vector(v), times C weights, w, into acc##c##_##v. What is fewer stays in registers. */
+#define STEP_WEIGHT(c, unused) __m256 w##c = C > c ? _mm256_set1_ps(w[c * KERN_CHUNK]) : _mm256_setzero_ps();
+#define STEP_FMA(c, v)                                                                                       \
+    if (C > c && N > v)                                                                                      \
+        acc##c##_##v = _mm256_fmadd_ps(w##c, x##v, acc##c##_##v);
+#define STEP_VECTOR(unused, v) __m256 x##v = N > v ? vector(v) : _mm256_setzero_ps();
+#define STEP_BY_VECTOR(unused, v)                                                                            \
+    if (N > v) {                                                                                             \
+        __m256 x##v = vector(v);                                                                             \
+        QUERIES(STEP_FMA, v)                                                                                 \
+    }
+#define STEP_BY_QUERY(c, unused)                                                                             \
+    if (C > c) {                                                                                             \
+        __m256 w##c = _mm256_set1_ps(w[c * KERN_CHUNK]);                                                     \
+        VECTORS_OF(STEP_FMA, c)                                                                              \
+    }
+#define STEP                                                                                                 \
+    if (C <= 3) {                                                                                            \
+        QUERIES(STEP_WEIGHT, )                                                                               \
+        VECTORS_OF(STEP_BY_VECTOR, )                                                                         \
+    } else {                                                                                                 \
+        VECTORS_OF(STEP_VECTOR, )                                                                            \
+        QUERIES(STEP_BY_QUERY, )                                                                             \
+    }
+
+/* Unscaled scores of C queries for N / 2 blocks of 16 keys. k: first block; w: [C][KERN_CHUNK] query rows;
+ * s: out [C][KERN_CHUNK]; ahead: as many bytes that are prefetched. */
+INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *k, const u8 *ahead, const f32 *w,
                    f32 *s) {
-    size_t half = 8 * kern_cache_bytes(cache), row = 2 * half, block = row * head_dim;
-#define ZERO(c, v) __m256 s##c##_##v = _mm256_setzero_ps();
+    size_t half = 8 * kern_cache_bytes(cache), block = 2 * half * head_dim;
+#define ZERO(c, v) __m256 acc##c##_##v = _mm256_setzero_ps();
     VECTORS(ZERO)
 #undef ZERO
-    for (u32 d = 0; d < head_dim; d++, k += row, ahead += row) {
-        if (d % 2 == 0) {
-#pragma GCC unroll 4
-            for (u32 b = 0; b < R; b++)
-                _mm_prefetch((const char *)ahead + b * block, _MM_HINT_T0);
-        }
-#define WEIGHT(c, unused) __m256 q##c = C > c ? _mm256_set1_ps(q[c * KERN_CHUNK + d]) : _mm256_setzero_ps();
-        QUERIES(WEIGHT, )
-#undef WEIGHT
-#define FMA(c, v)                                                                                            \
-    if (C > c)                                                                                               \
-        s##c##_##v = _mm256_fmadd_ps(q##c, t, s##c##_##v);
-#define VECTOR(v)                                                                                            \
-    if (2 * R > v) {                                                                                         \
-        __m256 t = cache_load(cache, k + v / 2 * block + v % 2 * half);                                      \
-        QUERIES(FMA, v)                                                                                      \
-    }
-        VECTOR(0) VECTOR(1) VECTOR(2) VECTOR(3) VECTOR(4) VECTOR(5) VECTOR(6) VECTOR(7)
-#undef VECTOR
-#undef FMA
+    for (u32 d = 0; d < head_dim; d++, w++, k += 2 * half, ahead += 16 * N) {
+#pragma GCC unroll 2
+        for (u32 i = 0; i < 16 * N; i += 64)
+            _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+#define vector(v) cache_load(cache, k + v / 2 * block + v % 2 * half)
+        STEP
+#undef vector
     }
 #define STORE(c, v)                                                                                          \
-    if (C > c && 2 * R > v)                                                                                  \
-        _mm256_store_ps(s + c * KERN_CHUNK + 8 * v, s##c##_##v);
+    if (C > c && N > v)                                                                                      \
+        _mm256_store_ps(s + c * KERN_CHUNK + 8 * v, acc##c##_##v);
     VECTORS(STORE)
 #undef STORE
 }
 
-/* o[c][d..d+8n-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim]. */
+/* o[c][d..d+8n-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim].
+ * Adding 0 in the end makes a -0 positive. */
 INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct attend_pages *pages, u32 from, u32 to,
                    u32 head_dim, u32 d, const f32 *p, f32 *o) {
     size_t size = kern_cache_bytes(cache), row = size * head_dim;
-#define LOAD(c, v) __m256 o##c##_##v = C > c && N > v ? _mm256_loadu_ps(o + c * head_dim + d + 8 * v) : _mm256_setzero_ps();
+#define LOAD(c, v) __m256 acc##c##_##v = C > c && N > v ? _mm256_loadu_ps(o + c * head_dim + d + 8 * v) : _mm256_setzero_ps();
     VECTORS(LOAD)
 #undef LOAD
+    const f32 *w = p + from;
     for (u32 j = from; j < to;) {
         u32 page = j / KV_PAGE, end = MIN(to, (page + 1) * KV_PAGE);
         size_t offset = (j % KV_PAGE) * row + d * size;
         const u8 *x = (const u8 *)pages->v[page] + offset, *ahead = (const u8 *)pages->v_ahead[page] + offset;
-        for (; j < end; j++, x += row, ahead += row) {
-#pragma GCC unroll 8
+        for (; j < end; j++, w++, x += row, ahead += row) {
+#pragma GCC unroll 4
             for (u32 i = 0; i < N * 8 * size; i += 64)
                 _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
-#define WEIGHT(c, unused) __m256 p##c = C > c ? _mm256_set1_ps(p[c * KERN_CHUNK + j]) : _mm256_setzero_ps();
-            QUERIES(WEIGHT, )
-#undef WEIGHT
-#define FMA(c, v)                                                                                            \
-    if (C > c)                                                                                               \
-        o##c##_##v = _mm256_fmadd_ps(p##c, t, o##c##_##v);
-#define VECTOR(v)                                                                                            \
-    if (N > v) {                                                                                             \
-        __m256 t = cache_load(cache, x + v * 8 * size);                                                      \
-        QUERIES(FMA, v)                                                                                      \
-    }
-            VECTOR(0) VECTOR(1) VECTOR(2) VECTOR(3) VECTOR(4) VECTOR(5) VECTOR(6) VECTOR(7)
-#undef VECTOR
-#undef FMA
+#define vector(v) cache_load(cache, x + v * 8 * size)
+            STEP
+#undef vector
         }
     }
 #define STORE(c, v)                                                                                          \
     if (C > c && N > v)                                                                                      \
-        _mm256_storeu_ps(o + c * head_dim + d + 8 * v, o##c##_##v);
+        _mm256_storeu_ps(o + c * head_dim + d + 8 * v, _mm256_add_ps(acc##c##_##v, _mm256_setzero_ps()));
     VECTORS(STORE)
 #undef STORE
 }
 
-/* Blocks per call, so that twice as many vectors times C accumulators fit the registers. */
+/* Accumulators, and vectors or weights, fit 16 registers. */
 #define SCORES_BLOCKS(C) ((C) == 1 ? 4u : (C) <= 3 ? 2u : 1u)
 #define SCORES(C, cache, name)                                                                               \
     static void name(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s) {                     \
-        scores(C, SCORES_BLOCKS(C), cache, head_dim, k, ahead, q, s);                                        \
+        scores(C, 2 * SCORES_BLOCKS(C), cache, head_dim, k, ahead, q, s);                                    \
     }
 #define VALUES(C, N, cache, name)                                                                            \
     static void name(const struct attend_pages *pages, u32 from, u32 to, u32 head_dim, u32 d, const f32 *p,  \
                      f32 *o) {                                                                               \
         values(C, N, cache, pages, from, to, head_dim, d, p, o);                                             \
     }
-#define FUNCTIONS(C, f16_or_f32, cache)                                                                      \
-    SCORES(C, cache, scores_##f16_or_f32##_##C)                                                              \
-    VALUES(C, 2, cache, values_##f16_or_f32##_##C##_2)
-#define FUNCTIONS_OF(f16_or_f32, cache)                                                                      \
-    FUNCTIONS(1, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(2, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(3, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(4, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(5, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(6, f16_or_f32, cache)                                                                          \
-    VALUES(1, 4, cache, values_##f16_or_f32##_1_4)                                                           \
-    VALUES(1, 8, cache, values_##f16_or_f32##_1_8)                                                           \
-    VALUES(2, 4, cache, values_##f16_or_f32##_2_4)                                                           \
-    VALUES(3, 4, cache, values_##f16_or_f32##_3_4)
-FUNCTIONS_OF(f16, KERN_CACHE_F16)
-FUNCTIONS_OF(f32, KERN_CACHE_F32)
+#define FUNCTIONS_2(C, type, cache)                                                                          \
+    SCORES(C, cache, scores_##type##_##C)                                                                    \
+    VALUES(C, 1, cache, values_##type##_##C##_1)                                                             \
+    VALUES(C, 2, cache, values_##type##_##C##_2)
+#define FUNCTIONS_3(C, type, cache) FUNCTIONS_2(C, type, cache) VALUES(C, 3, cache, values_##type##_##C##_3)
+#define FUNCTIONS_4(C, type, cache) FUNCTIONS_3(C, type, cache) VALUES(C, 4, cache, values_##type##_##C##_4)
+#define FUNCTIONS_8(C, type, cache)                                                                          \
+    FUNCTIONS_4(C, type, cache)                                                                              \
+    VALUES(C, 5, cache, values_##type##_##C##_5)                                                             \
+    VALUES(C, 6, cache, values_##type##_##C##_6)                                                             \
+    VALUES(C, 7, cache, values_##type##_##C##_7)                                                             \
+    VALUES(C, 8, cache, values_##type##_##C##_8)
+#define FUNCTIONS(type, cache)                                                                               \
+    FUNCTIONS_8(1, type, cache)                                                                              \
+    FUNCTIONS_4(2, type, cache)                                                                              \
+    FUNCTIONS_4(3, type, cache)                                                                              \
+    FUNCTIONS_3(4, type, cache)                                                                              \
+    FUNCTIONS_2(5, type, cache)                                                                              \
+    FUNCTIONS_2(6, type, cache)
+FUNCTIONS(f16, KERN_CACHE_F16)
+FUNCTIONS(f32, KERN_CACHE_F32)
 
 /* The scores of one vector of keys, soft-capped. */
 static inline __m256 scaled(const struct kern_attend *a, const f32 *s) {
@@ -163,23 +172,25 @@ static void tile_softmax(const struct attend_tile *t, u32 c) {
     a->l[t->first + c] = sum_avx2(low, high);
 }
 
+#define UP_TO_2(C, type) values_##type##_##C##_1, values_##type##_##C##_2
+#define UP_TO_3(C, type) UP_TO_2(C, type), values_##type##_##C##_3
+#define UP_TO_4(C, type) UP_TO_3(C, type), values_##type##_##C##_4
+#define UP_TO_8(C, type)                                                                                     \
+    UP_TO_4(C, type), values_##type##_##C##_5, values_##type##_##C##_6, values_##type##_##C##_7,             \
+        values_##type##_##C##_8
+#define SCORES_ROW(type)                                                                                     \
+    {scores_##type##_1, scores_##type##_2, scores_##type##_3, scores_##type##_4, scores_##type##_5, scores_##type##_6}
+#define VALUES_ROW(type)                                                                                     \
+    {{UP_TO_8(1, type)}, {UP_TO_4(2, type)}, {UP_TO_4(3, type)}, {UP_TO_3(4, type)}, {UP_TO_2(5, type)}, {UP_TO_2(6, type)}}
+
 static const struct attend_ops ops = {
     .lanes = 8,
+    .tile_max = 6,
+    .tile_many = 6,
     .blocks = {SCORES_BLOCKS(1), SCORES_BLOCKS(2), SCORES_BLOCKS(3), SCORES_BLOCKS(4), SCORES_BLOCKS(5), SCORES_BLOCKS(6)},
-    .scores = {[KERN_CACHE_F16] = {scores_f16_1, scores_f16_2, scores_f16_3, scores_f16_4, scores_f16_5, scores_f16_6},
-               [KERN_CACHE_F32] = {scores_f32_1, scores_f32_2, scores_f32_3, scores_f32_4, scores_f32_5, scores_f32_6}},
-    .values = {[KERN_CACHE_F16] = {{NULL, values_f16_1_2, values_f16_1_4, values_f16_1_8},
-                                   {NULL, values_f16_2_2, values_f16_2_4},
-                                   {NULL, values_f16_3_2, values_f16_3_4},
-                                   {NULL, values_f16_4_2},
-                                   {NULL, values_f16_5_2},
-                                   {NULL, values_f16_6_2}},
-               [KERN_CACHE_F32] = {{NULL, values_f32_1_2, values_f32_1_4, values_f32_1_8},
-                                   {NULL, values_f32_2_2, values_f32_2_4},
-                                   {NULL, values_f32_3_2, values_f32_3_4},
-                                   {NULL, values_f32_4_2},
-                                   {NULL, values_f32_5_2},
-                                   {NULL, values_f32_6_2}}},
+    .vectors = {8, 4, 4, 3, 2, 2},
+    .scores = {[KERN_CACHE_F16] = SCORES_ROW(f16), [KERN_CACHE_F32] = SCORES_ROW(f32)},
+    .values = {[KERN_CACHE_F16] = VALUES_ROW(f16), [KERN_CACHE_F32] = VALUES_ROW(f32)},
     .softmax = tile_softmax,
 };
 

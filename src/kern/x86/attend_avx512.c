@@ -1,13 +1,12 @@
-/* attend_avx512.c - attention in tiles of up to six query rows that share each K and V vector.
+/* attend_avx512.c - attention in tiles of up to eight query rows that share each K and V vector.
  *
  * Scores: 16 keys per vector, one accumulator per (query, block of keys), so nothing is ever reduced. Values:
  * one accumulator per (query, 16 dimensions), keys in ascending order. Both are the order of ref/attend.c,
  * whatever the tile. A tile's queries may see different keys: what all of them see goes through the tile
  * kernel, the few keys in front and behind through the kernel for one query.
  *
- * Reading a long cache runs at the speed of memory only if lines are asked for early and evenly: each page is
- * read while the same offsets of a later page of this call (K pages, V pages, then those of the next call)
- * are prefetched, about 16 KB ahead. */
+ * Reading a long cache runs at the speed of memory only if lines are asked for early and evenly: while a page
+ * is read, the next one of this call (K pages, V pages, then those of the next call) is prefetched. */
 #include "kern/kern_parts.h"
 
 #include "kern/x86/attend_x86.h"
@@ -22,21 +21,21 @@ INLINE __m512 cache_load(enum kern_cache cache, const u8 *p) {
 
 /* Named accumulators: arrays of them would be kept in memory by the compiler. f(c, b) for all queries c and
  * blocks b (or vectors of dimensions v). */
-#define QUERIES(f, b) f(0, b) f(1, b) f(2, b) f(3, b) f(4, b) f(5, b)
+#define QUERIES(f, b) f(0, b) f(1, b) f(2, b) f(3, b) f(4, b) f(5, b) f(6, b) f(7, b)
 #define BLOCKS(f) QUERIES(f, 0) QUERIES(f, 1) QUERIES(f, 2) QUERIES(f, 3)
 
 /* Unscaled scores of C queries for R blocks of 16 keys. k: first block; q: [C][KERN_CHUNK] query rows;
- * s: out [C][KERN_CHUNK]; ahead: where the same offsets are prefetched. */
+ * s: out [C][KERN_CHUNK]; ahead: as many bytes that are prefetched. */
 INLINE void scores(u32 C, u32 R, enum kern_cache cache, u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q,
                    f32 *s) {
     size_t row = 16 * kern_cache_bytes(cache), block = row * head_dim;
 #define ZERO(c, b) __m512 s##c##_##b = _mm512_setzero_ps();
     BLOCKS(ZERO)
 #undef ZERO
-    for (u32 d = 0; d < head_dim; d += 2, k += 2 * row, ahead += 2 * row) {
+    for (u32 d = 0; d < head_dim; d += 2, k += 2 * row, ahead += 64 * R) {
 #pragma GCC unroll 4
         for (u32 b = 0; b < R; b++)
-            _mm_prefetch((const char *)ahead + b * block, _MM_HINT_T0);
+            _mm_prefetch((const char *)ahead + b * 64, _MM_HINT_T0);
 #define LOAD(b, step) __m512 k##b##_##step = R > b ? cache_load(cache, k + b * block + step * row) : _mm512_setzero_ps();
 #define FMA(c, b, step)                                                                                      \
     if (R > b)                                                                                               \
@@ -61,12 +60,13 @@ INLINE void scores(u32 C, u32 R, enum kern_cache cache, u32 head_dim, const u8 *
 #undef STORE
 }
 
-#define VECTORS_OF(f, c)                                                                                     \
-    f(c, 0) f(c, 1) f(c, 2) f(c, 3) f(c, 4) f(c, 5) f(c, 6) f(c, 7) f(c, 8) f(c, 9) f(c, 10) f(c, 11)        \
-    f(c, 12) f(c, 13) f(c, 14) f(c, 15)
-#define VECTORS(f) VECTORS_OF(f, 0) VECTORS_OF(f, 1) VECTORS_OF(f, 2) VECTORS_OF(f, 3) VECTORS_OF(f, 4) VECTORS_OF(f, 5)
+#define VECTORS_OF(f, c) f(c, 0) f(c, 1) f(c, 2) f(c, 3) f(c, 4) f(c, 5) f(c, 6) f(c, 7)
+#define VECTORS(f)                                                                                           \
+    VECTORS_OF(f, 0) VECTORS_OF(f, 1) VECTORS_OF(f, 2) VECTORS_OF(f, 3) VECTORS_OF(f, 4) VECTORS_OF(f, 5)     \
+    VECTORS_OF(f, 6) VECTORS_OF(f, 7)
 
-/* o[c][d..d+16n-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim]. */
+/* o[c][d..d+16n-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim].
+ * Adding 0 in the end makes a -0 positive. */
 INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct attend_pages *pages, u32 from, u32 to,
                    u32 head_dim, u32 d, const f32 *p, f32 *o) {
     size_t size = kern_cache_bytes(cache), row = size * head_dim;
@@ -99,7 +99,7 @@ INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct attend_page
     }
 #define STORE(c, v)                                                                                          \
     if (C > c && N > v)                                                                                      \
-        _mm512_storeu_ps(o + c * head_dim + d + 16 * v, o##c##_##v);
+        _mm512_storeu_ps(o + c * head_dim + d + 16 * v, _mm512_add_ps(o##c##_##v, _mm512_setzero_ps()));
     VECTORS(STORE)
 #undef STORE
 }
@@ -116,24 +116,30 @@ INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct attend_page
                      f32 *o) {                                                                               \
         values(C, N, cache, pages, from, to, head_dim, d, p, o);                                             \
     }
-#define FUNCTIONS(C, f16_or_f32, cache)                                                                      \
-    SCORES(C, cache, scores_##f16_or_f32##_##C)                                                              \
-    VALUES(C, 1, cache, values_##f16_or_f32##_##C##_1)                                                       \
-    VALUES(C, 2, cache, values_##f16_or_f32##_##C##_2)                                                       \
-    VALUES(C, 4, cache, values_##f16_or_f32##_##C##_4)
-#define FUNCTIONS_OF(f16_or_f32, cache)                                                                      \
-    FUNCTIONS(1, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(2, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(3, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(4, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(5, f16_or_f32, cache)                                                                          \
-    FUNCTIONS(6, f16_or_f32, cache)                                                                          \
-    VALUES(1, 8, cache, values_##f16_or_f32##_1_8)                                                           \
-    VALUES(1, 16, cache, values_##f16_or_f32##_1_16)                                                         \
-    VALUES(2, 8, cache, values_##f16_or_f32##_2_8)                                                           \
-    VALUES(3, 8, cache, values_##f16_or_f32##_3_8)
-FUNCTIONS_OF(f16, KERN_CACHE_F16)
-FUNCTIONS_OF(f32, KERN_CACHE_F32)
+/* Up to 24 accumulators or so, one vector and C weights are in registers. */
+#define FUNCTIONS_2(C, type, cache)                                                                          \
+    SCORES(C, cache, scores_##type##_##C)                                                                    \
+    VALUES(C, 1, cache, values_##type##_##C##_1)                                                             \
+    VALUES(C, 2, cache, values_##type##_##C##_2)
+#define FUNCTIONS_3(C, type, cache) FUNCTIONS_2(C, type, cache) VALUES(C, 3, cache, values_##type##_##C##_3)
+#define FUNCTIONS_4(C, type, cache) FUNCTIONS_3(C, type, cache) VALUES(C, 4, cache, values_##type##_##C##_4)
+#define FUNCTIONS_5(C, type, cache) FUNCTIONS_4(C, type, cache) VALUES(C, 5, cache, values_##type##_##C##_5)
+#define FUNCTIONS_6(C, type, cache) FUNCTIONS_5(C, type, cache) VALUES(C, 6, cache, values_##type##_##C##_6)
+#define FUNCTIONS_8(C, type, cache)                                                                          \
+    FUNCTIONS_6(C, type, cache)                                                                              \
+    VALUES(C, 7, cache, values_##type##_##C##_7)                                                             \
+    VALUES(C, 8, cache, values_##type##_##C##_8)
+#define FUNCTIONS(type, cache)                                                                               \
+    FUNCTIONS_8(1, type, cache)                                                                              \
+    FUNCTIONS_8(2, type, cache)                                                                              \
+    FUNCTIONS_8(3, type, cache)                                                                              \
+    FUNCTIONS_6(4, type, cache)                                                                              \
+    FUNCTIONS_5(5, type, cache)                                                                              \
+    FUNCTIONS_4(6, type, cache)                                                                              \
+    FUNCTIONS_3(7, type, cache)                                                                              \
+    FUNCTIONS_2(8, type, cache)
+FUNCTIONS(f16, KERN_CACHE_F16)
+FUNCTIONS(f32, KERN_CACHE_F32)
 
 /* Turns the scores of one query into weights; lanes of a block that it does not see become 0. */
 static void tile_softmax(const struct attend_tile *t, u32 c) {
@@ -161,23 +167,28 @@ static void tile_softmax(const struct attend_tile *t, u32 c) {
     a->l[t->first + c] = sum_avx512(sum);
 }
 
+#define UP_TO_2(C, type) values_##type##_##C##_1, values_##type##_##C##_2
+#define UP_TO_3(C, type) UP_TO_2(C, type), values_##type##_##C##_3
+#define UP_TO_4(C, type) UP_TO_3(C, type), values_##type##_##C##_4
+#define UP_TO_5(C, type) UP_TO_4(C, type), values_##type##_##C##_5
+#define UP_TO_6(C, type) UP_TO_5(C, type), values_##type##_##C##_6
+#define UP_TO_8(C, type) UP_TO_6(C, type), values_##type##_##C##_7, values_##type##_##C##_8
+#define SCORES_ROW(type)                                                                                     \
+    {scores_##type##_1, scores_##type##_2, scores_##type##_3, scores_##type##_4,                             \
+     scores_##type##_5, scores_##type##_6, scores_##type##_7, scores_##type##_8}
+#define VALUES_ROW(type)                                                                                     \
+    {{UP_TO_8(1, type)}, {UP_TO_8(2, type)}, {UP_TO_8(3, type)}, {UP_TO_6(4, type)},                         \
+     {UP_TO_5(5, type)}, {UP_TO_4(6, type)}, {UP_TO_3(7, type)}, {UP_TO_2(8, type)}}
+
 static const struct attend_ops ops = {
     .lanes = 16,
-    .blocks = {SCORES_BLOCKS(1), SCORES_BLOCKS(2), SCORES_BLOCKS(3), SCORES_BLOCKS(4), SCORES_BLOCKS(5), SCORES_BLOCKS(6)},
-    .scores = {[KERN_CACHE_F16] = {scores_f16_1, scores_f16_2, scores_f16_3, scores_f16_4, scores_f16_5, scores_f16_6},
-               [KERN_CACHE_F32] = {scores_f32_1, scores_f32_2, scores_f32_3, scores_f32_4, scores_f32_5, scores_f32_6}},
-    .values = {[KERN_CACHE_F16] = {{values_f16_1_1, values_f16_1_2, values_f16_1_4, values_f16_1_8, values_f16_1_16},
-                                   {values_f16_2_1, values_f16_2_2, values_f16_2_4, values_f16_2_8},
-                                   {values_f16_3_1, values_f16_3_2, values_f16_3_4, values_f16_3_8},
-                                   {values_f16_4_1, values_f16_4_2, values_f16_4_4},
-                                   {values_f16_5_1, values_f16_5_2, values_f16_5_4},
-                                   {values_f16_6_1, values_f16_6_2, values_f16_6_4}},
-               [KERN_CACHE_F32] = {{values_f32_1_1, values_f32_1_2, values_f32_1_4, values_f32_1_8, values_f32_1_16},
-                                   {values_f32_2_1, values_f32_2_2, values_f32_2_4, values_f32_2_8},
-                                   {values_f32_3_1, values_f32_3_2, values_f32_3_4, values_f32_3_8},
-                                   {values_f32_4_1, values_f32_4_2, values_f32_4_4},
-                                   {values_f32_5_1, values_f32_5_2, values_f32_5_4},
-                                   {values_f32_6_1, values_f32_6_2, values_f32_6_4}}},
+    .tile_max = 8,
+    .tile_many = 6,
+    .blocks = {SCORES_BLOCKS(1), SCORES_BLOCKS(2), SCORES_BLOCKS(3), SCORES_BLOCKS(4), SCORES_BLOCKS(5),
+               SCORES_BLOCKS(6), SCORES_BLOCKS(7), SCORES_BLOCKS(8)},
+    .vectors = {8, 8, 8, 6, 5, 4, 3, 2},
+    .scores = {[KERN_CACHE_F16] = SCORES_ROW(f16), [KERN_CACHE_F32] = SCORES_ROW(f32)},
+    .values = {[KERN_CACHE_F16] = VALUES_ROW(f16), [KERN_CACHE_F32] = VALUES_ROW(f32)},
     .softmax = tile_softmax,
 };
 

@@ -7,7 +7,8 @@
 #define KV_PAGE 64u
 #define CHUNK_PAGES (KERN_CHUNK / KV_PAGE)
 
-/* The pages of a chunk, each with the page that is prefetched while it is read (itself if there is none). */
+/* The pages of a chunk, each with the page that is prefetched while it is read (itself if there is none). One
+ * page is 8 to 32 KB of halves: nearer leaves waits, farther falls out of a 48 KB first-level cache. */
 struct attend_pages {
     const void *const *v;
     const void *k_ahead[CHUNK_PAGES];
@@ -18,7 +19,7 @@ struct attend_pages {
 struct attend_tile {
     const struct kern_attend *a;
     struct attend_pages pages;
-    u32 first, n;                                      /* queries */
+    u32 first, n;                                      /* queries of this tile */
     u32 from[KERN_ATTEND_TILE], to[KERN_ATTEND_TILE];  /* keys that each of them sees */
     u32 left;                                          /* tiles behind this one */
     f32 *q;                                            /* [n][KERN_CHUNK] their rows, side by side */
@@ -39,39 +40,25 @@ static inline u16 attend_block_mask(u32 from, u32 to, u32 j) {
     return (u16)(below_to & ~below_from);
 }
 
-static inline void attend_tile_init(struct attend_tile *t, const struct kern_attend *a, void *scratch) {
-    *t = (struct attend_tile){.a = a, .pages.v = a->v, .q = scratch, .left = DIV_CEIL(a->n_queries, KERN_ATTEND_TILE)};
-    t->s = t->q + KERN_ATTEND_TILE * KERN_CHUNK;
-}
-
 /* Later tiles of a call find the chunk in the cache: only the first one prefetches. */
 static inline void attend_ahead(struct attend_tile *t, bool first) {
     const struct kern_attend *a = t->a;
-    const void *order[3 * CHUNK_PAGES];
-    u32 n = 0, seen[CHUNK_PAGES], n_seen = 0;
+    const void *last = NULL, **ahead = &last; /* where the page before waits for the next one */
     for (u32 i = 0; i < CHUNK_PAGES; i++) {
         t->pages.k_ahead[i] = a->k[i];
         t->pages.v_ahead[i] = a->v[i];
-        if (attend_tile_sees(t, i * KV_PAGE, (i + 1) * KV_PAGE))
-            seen[n_seen++] = i;
     }
     if (!first)
         return;
-    for (u32 i = 0; i < n_seen; i++)
-        order[n++] = a->k[seen[i]];
-    for (u32 i = 0; i < n_seen; i++)
-        order[n++] = a->v[seen[i]];
-    for (u32 i = 0; a->next && i < CHUNK_PAGES; i++)
-        if (a->next[i])
-            order[n++] = a->next[i];
-    size_t page_bytes = KV_PAGE * kern_cache_bytes(a->cache) * a->head_dim;
-    u32 distance = (u32)DIV_CEIL((size_t)KERN_PREFETCH_BYTES, page_bytes);
-    for (u32 i = 0; i < n_seen; i++) {
-        if (i + distance < n)
-            t->pages.k_ahead[seen[i]] = order[i + distance];
-        if (n_seen + i + distance < n)
-            t->pages.v_ahead[seen[i]] = order[n_seen + i + distance];
+    for (u32 i = 0; i < 2 * CHUNK_PAGES; i++) {
+        u32 page = i % CHUNK_PAGES;
+        if (!attend_tile_sees(t, page * KV_PAGE, (page + 1) * KV_PAGE))
+            continue;
+        *ahead = i < CHUNK_PAGES ? a->k[page] : a->v[page];
+        ahead = i < CHUNK_PAGES ? &t->pages.k_ahead[page] : &t->pages.v_ahead[page];
     }
+    if (a->next)
+        *ahead = a->next;
 }
 
 /* The parts that differ between the tiers. */
@@ -80,13 +67,22 @@ typedef void attend_values_fn(const struct attend_pages *pages, u32 from, u32 to
                               f32 *o);
 struct attend_ops {
     u32 lanes;                                            /* floats per vector */
-    u32 blocks[KERN_ATTEND_TILE];                         /* blocks of 16 keys per call of scores */
-    attend_scores_fn *scores[2][KERN_ATTEND_TILE];        /* by cache type and number of queries - 1 */
-    attend_values_fn *values[2][KERN_ATTEND_TILE][5];     /* and log2 of vectors; NULL: too many registers */
+    u32 tile_max, tile_many;                              /* queries per tile if one tile is enough, if not */
+    u32 blocks[KERN_ATTEND_TILE];                         /* of 16 keys, per call of scores; by number of queries - 1 */
+    u32 vectors[KERN_ATTEND_TILE];                        /* of dimensions, at most, per call of values */
+    attend_scores_fn *scores[2][KERN_ATTEND_TILE];        /* by cache type */
+    attend_values_fn *values[2][KERN_ATTEND_TILE][8];     /* and number of vectors - 1 */
     void (*softmax)(const struct attend_tile *t, u32 c);  /* scores of query c to weights, m and l */
 };
 
-/* Fills in the next tile; false if there is none left. Sizes are even: eight queries are 4 + 4, not 6 + 2. */
+static inline void attend_tile_init(struct attend_tile *t, const struct attend_ops *ops, const struct kern_attend *a,
+                                    void *scratch) {
+    u32 size = a->n_queries <= ops->tile_max ? ops->tile_max : ops->tile_many;
+    *t = (struct attend_tile){.a = a, .pages.v = a->v, .q = scratch, .left = DIV_CEIL(a->n_queries, size)};
+    t->s = t->q + KERN_ATTEND_TILE * KERN_CHUNK;
+}
+
+/* Fills in the next tile; false if there is none left. Sizes are even: ten queries are 5 + 5, not 6 + 4. */
 static inline bool attend_tile_next(struct attend_tile *t) {
     const struct kern_attend *a = t->a;
     bool is_first = t->n == 0;
@@ -121,21 +117,21 @@ static inline void attend_tile_scores(const struct attend_ops *ops, const struct
 static inline void attend_tile_values(const struct attend_ops *ops, const struct attend_tile *t, u32 c, u32 n,
                                       u32 from, u32 to) {
     const struct kern_attend *a = t->a;
-    attend_values_fn *const *values = ops->values[a->cache][n - 1];
+    u32 left = a->head_dim / ops->lanes, calls = DIV_CEIL(left, ops->vectors[n - 1]);
     f32 *o = a->o + (size_t)(t->first + c) * a->head_dim;
     if (from >= to)
         return;
-    for (u32 d = 0, log; d < a->head_dim; d += ops->lanes << log) {
-        log = 4;
-        while (!values[log] || (ops->lanes << log) > a->head_dim - d)
-            log--;
-        values[log](&t->pages, from, to, a->head_dim, d, t->s + c * KERN_CHUNK, o);
+    for (; calls; calls--) {
+        u32 vectors = DIV_CEIL(left, calls);
+        ops->values[a->cache][n - 1][vectors - 1](&t->pages, from, to, a->head_dim, a->head_dim - left * ops->lanes,
+                                                  t->s + c * KERN_CHUNK, o);
+        left -= vectors;
     }
 }
 
 static inline void attend_tiles(const struct attend_ops *ops, const struct kern_attend *a, void *scratch) {
     struct attend_tile t;
-    for (attend_tile_init(&t, a, scratch); attend_tile_next(&t);) {
+    for (attend_tile_init(&t, ops, a, scratch); attend_tile_next(&t);) {
         u32 from = 0, to = KERN_CHUNK; /* seen by all */
         attend_tile_scores(ops, &t);
         for (u32 c = 0; c < t.n; c++) {
