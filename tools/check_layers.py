@@ -30,8 +30,8 @@ ALLOWED_SIDEWAYS = {("tokenize", "gguf")}
 
 def check_header_alone(path, problems):
     flags = ["-std=gnu17", "-D_GNU_SOURCE", "-Isrc", "-fsyntax-only", "-x", "c", "-"]
-    if "x86" in path.parts:  # private headers of the vector tiers
-        flags.insert(0, "-march=icelake-server")
+    if "x86" in path.parts:  # templates of the vector tiers: they want the vector width defined before
+        return
     ran = subprocess.run(["cc", *flags], input=f'#include "{path.relative_to(root / "src")}"\n', text=True, capture_output=True, cwd=root)
     if ran.returncode:
         problems.append(f"{path.relative_to(root)} does not compile alone: {ran.stderr.splitlines()[0] if ran.stderr else ''}")
