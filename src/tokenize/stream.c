@@ -77,6 +77,8 @@ void stream_free(struct stream *s) {
 }
 
 static void release(struct stream *s, size_t n, struct buf *out) {
+    if (n == 0)
+        return;
     buf_add(out, s->held.p, n);
     buf_consume(&s->held, n);
     s->released_bytes += n;
