@@ -156,7 +156,7 @@ static void on_model(struct engine *en, const struct wire_model *m, int fd) {
         close(fd); /* known already; or its requests will be told that it is unknown */
         return;
     }
-    struct slot *s = slot_new(m, fd, &en->model_config, team_threads(en->team));
+    struct slot *s = slot_new(m, fd, &en->model_config, team_threads(en->team), en->settings.num_ctx);
     en->slots[en->n_slots++] = s;
     slot_check(s, en->loader);
 }
@@ -421,7 +421,7 @@ static void run_step(struct engine *en, const struct sched_plan *plan) {
     check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
     for (u32 i = 0; i < plan->n_items; i++) {
         const struct sched_item *it = &plan->items[i];
-        spans[i] = (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, it->num_ctx};
+        spans[i] = (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, s->rope_ctx};
         results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
         check(it->n_logits <= 1);
         if (it->n_logits) {

@@ -18,7 +18,7 @@
 /* Populated in slices, so that a huge file does not hold the address space lock for long. */
 #define POPULATE_BYTES (32ull << 20)
 
-struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads) {
+struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads, u32 rope_ctx) {
     struct slot *s = xcalloc(1, sizeof *s);
     s->model_id = m->model_id;
     snprintf(s->name, sizeof s->name, "%.*s", STR_FMT(m->name));
@@ -26,6 +26,7 @@ struct slot *slot_new(const struct wire_model *m, int fd, const struct model_con
     s->fd = fd;
     s->config = config;
     s->n_threads = n_threads;
+    s->rope_ctx = rope_ctx;
     return s;
 }
 
@@ -79,7 +80,7 @@ static enum status plan_model(struct slot *s, const struct gguf *gguf, struct er
     TRY(model_open(gguf, s->config, &model, err));
     s->kv = info.kv;
     s->n_ctx_train = info.n_ctx_train;
-    s->identity = model_kv_identity(model, s->digest, LIMIT_NUM_CTX);
+    s->identity = model_kv_identity(model, s->digest, s->rope_ctx);
     s->scratch_bytes = model_scratch_bytes(model, LIMIT_STEP_ROWS, LIMIT_RUNNING, s->n_threads);
     /* The header holds the vocabulary; the tokenizer built from it takes about twice its size. */
     u64 header_bytes = s->file_bytes - MIN(info.weights_bytes, s->file_bytes);
