@@ -39,14 +39,14 @@ static u64 worst_bytes(const struct sreq *r) {
 }
 
 bool sreq_refuse_too_large(struct sched *s, struct sreq *r) {
-    u64 need = worst_bytes(r), have = sledger_alone_bytes(s, r->model);
+    u64 limit = sledger_refusal_limit_bytes(s);
+    u64 need = worst_bytes(r), have = sledger_alone_bytes(s, r->model, limit);
     if (need <= have)
         return false;
     sreq_reject(s, r, ERR_NO_MEMORY,
                 "the request needs %.1f MiB of KV cache for up to %u tokens, but %.1f MiB are left of %.1f MiB "
                 "beside the model: lower num_ctx or num_predict, or raise MINKA_MEMORY",
-                (f64)need / (1 << 20), r->tokens_max, (f64)have / (1 << 20),
-                (f64)s->memory_limit_bytes / (1 << 20));
+                (f64)need / (1 << 20), r->tokens_max, (f64)have / (1 << 20), (f64)limit / (1 << 20));
     return true;
 }
 
@@ -78,8 +78,9 @@ static bool fits_for_good(const struct sched *s, const struct sreq *r) {
 
 static bool fits_beside(struct sched *s, const struct sreq *r) {
     struct kv_space *space = r->model->space;
-    if (s->n_running == 0)
-        return true;
+    if (s->n_running == 0) /* the rest goes for it if need be */
+        return kv_plan_extent_bytes(&r->model->info.layout, r->n_tokens) <=
+               sledger_alone_bytes(s, r->model, s->memory_limit_bytes);
     if (s->tight)
         return fits_for_good(s, r);
     u64 need = kv_space_need_bytes(space, r->tokens, r->n_tokens,

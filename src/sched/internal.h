@@ -23,6 +23,10 @@
 #define REFUSED_RETRY_NS ((u64)20000000)
 #define REFUSED_MAX_NS ((u64)5000000000)
 
+/* A limit that fell refuses nobody for so long: what no longer fits gives up its memory and waits, because a
+ * reading of free memory can dip. */
+#define LIMIT_GRACE_NS ((u64)5000000000)
+
 #define NS_PER_S 1000000000u
 
 /* --- cost.c --- */
@@ -139,6 +143,8 @@ struct sched {
     struct smodel *room_for; /* room is being made for it */
     bool tight;             /* somebody was parked for want of pages: admit only what can't lead to it again */
     u64 refused_ns;         /* when the system last had no memory: nobody is admitted for a moment */
+    u64 limit_fell_ns;      /* when the limit last began to fall; 0 = never */
+    u64 limit_before_bytes; /* what it was then */
     bool over;              /* the limit fell below what is booked; on the way down */
 
     bool in_step;
@@ -212,8 +218,12 @@ bool sreq_refuse_too_large(struct sched *s, struct sreq *r);
 static inline u64 smodel_cost_bytes(const struct smodel *m) { return m->info.weights_bytes + m->info.scratch_bytes; }
 static inline bool smodel_booked(const struct smodel *m) { return m->state != MODEL_KNOWN; }
 u64 sledger_booked_bytes(const struct sched *s); /* fixed and models, without KV */
-/* What m leaves for KV if it is alone. */
-u64 sledger_alone_bytes(const struct sched *s, const struct smodel *m);
+/* Takes a new limit. */
+void sledger_limit(struct sched *s, u64 bytes);
+/* The limit by which requests are refused: a fall counts after LIMIT_GRACE_NS. */
+u64 sledger_refusal_limit_bytes(const struct sched *s);
+/* What m leaves of a limit for KV if it is alone. */
+u64 sledger_alone_bytes(const struct sched *s, const struct smodel *m, u64 limit_bytes);
 /* Sets the pool's limit to what the models leave. Call after every change of either. */
 void sledger_update(struct sched *s);
 /* Whether c can be loaded: now with nothing freed but cached pages; or once all models

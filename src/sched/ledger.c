@@ -12,8 +12,28 @@ u64 sledger_booked_bytes(const struct sched *s) {
     return sum;
 }
 
-u64 sledger_alone_bytes(const struct sched *s, const struct smodel *m) {
-    return minus(s->memory_limit_bytes, s->config.fixed_bytes + smodel_cost_bytes(m));
+u64 sledger_alone_bytes(const struct sched *s, const struct smodel *m, u64 limit_bytes) {
+    return minus(limit_bytes, s->config.fixed_bytes + smodel_cost_bytes(m));
+}
+
+u64 sledger_refusal_limit_bytes(const struct sched *s) {
+    bool grace = s->limit_fell_ns && s->now_ns - s->limit_fell_ns < LIMIT_GRACE_NS;
+    return grace ? MAX(s->memory_limit_bytes, s->limit_before_bytes) : s->memory_limit_bytes;
+}
+
+static bool is_over(const struct sched *s) {
+    return sledger_booked_bytes(s) + kv_pool_mapped_bytes(s->pool) > s->memory_limit_bytes;
+}
+
+void sledger_limit(struct sched *s, u64 bytes) {
+    if (bytes < s->memory_limit_bytes && sledger_refusal_limit_bytes(s) == s->memory_limit_bytes) {
+        s->limit_fell_ns = MAX(s->now_ns, 1u);
+        s->limit_before_bytes = s->memory_limit_bytes;
+    }
+    s->tight = s->tight && bytes <= s->memory_limit_bytes;
+    s->memory_limit_bytes = bytes;
+    sledger_update(s);
+    s->over = is_over(s);
 }
 
 static bool leaves(const struct smodel *m) { return m->state == MODEL_UNLOADING || m->closing; }
@@ -129,5 +149,5 @@ void sledger_shrink(struct sched *s) {
     shrink_models(s);
     sledger_update(s);
     shrink_pages(s);
-    s->over = s->over && sledger_booked_bytes(s) + kv_pool_mapped_bytes(s->pool) > s->memory_limit_bytes;
+    s->over = s->over && is_over(s);
 }

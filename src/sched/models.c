@@ -282,7 +282,8 @@ static bool make_room(struct sched *s, struct smodel *c) {
 
 static bool reject_too_large(struct sched *s, struct smodel *m) {
     u64 need = s->config.fixed_bytes + smodel_cost_bytes(m) + kv_plan_extent_bytes(&m->info.layout, 1);
-    if (need <= s->memory_limit_bytes)
+    u64 limit = sledger_refusal_limit_bytes(s);
+    if (need <= limit)
         return false;
     u32 n;
     struct sreq **list = slist_copy(s, &m->waiting, &n);
@@ -290,7 +291,7 @@ static bool reject_too_large(struct sched *s, struct smodel *m) {
         sreq_reject(s, list[i], ERR_NO_MEMORY,
                     "model requires more system memory (%.1f MiB) than is available (%.1f MiB): raise MINKA_MEMORY "
                     "or use a smaller model",
-                    (f64)need / (1 << 20), (f64)s->memory_limit_bytes / (1 << 20));
+                    (f64)need / (1 << 20), (f64)limit / (1 << 20));
     return true;
 }
 
@@ -361,6 +362,8 @@ u64 smodel_wake_ns(const struct sched *s) {
     for (u32 i = 0; any_missed && i < s->n_models; i++)
         if (s->models[i]->state == MODEL_LOADED)
             wake_at(s, s->models[i]->loaded_ns + residency_ns(s), &wake);
+    if (s->limit_fell_ns && s->n_waiting > 0)
+        wake_at(s, s->limit_fell_ns + LIMIT_GRACE_NS, &wake);
     if (kv_pool_refused(s->pool) && s->n_running + s->n_waiting > 0)
         wake_at(s, s->now_ns + REFUSED_RETRY_NS, &wake);
     return wake;

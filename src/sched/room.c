@@ -57,6 +57,10 @@ bool sroom_last_resort(struct sched *s, struct sreq *r, u32 n_tokens) {
         return false;
     }
     u64 need = kv_plan_extent_bytes(&r->model->info.layout, n_tokens), have = kv_pool_limit_bytes(s->pool);
+    if (need > have && need <= sledger_alone_bytes(s, r->model, sledger_refusal_limit_bytes(s))) {
+        sreq_park(s, r); /* the limit fell a moment ago */
+        return true;
+    }
     if (need > have) {
         sreq_reject(s, r, ERR_NO_MEMORY,
                     "%u tokens need %.1f MiB of KV cache, but only %.1f MiB are left of the memory limit: lower "

@@ -10,9 +10,8 @@ struct sched *sched_new(const struct sched_config *c) {
     check(c->rows_max >= 2 * SLICE_MIN && c->rows_max <= LIMIT_STEP_ROWS);
     struct sched *s = xcalloc(1, sizeof *s);
     s->config = *c;
-    s->memory_limit_bytes = c->memory_limit_bytes;
     s->pool = kv_pool_new(c->memory);
-    sledger_update(s);
+    sledger_limit(s, c->memory_limit_bytes);
     return s;
 }
 
@@ -120,14 +119,6 @@ static void cancel(struct sched *s, const struct sched_event *e) {
     }
 }
 
-static void set_limit(struct sched *s, u64 bytes) {
-    if (bytes > s->memory_limit_bytes)
-        s->tight = false;
-    s->memory_limit_bytes = bytes;
-    sledger_update(s);
-    s->over = sledger_booked_bytes(s) + kv_pool_mapped_bytes(s->pool) > bytes;
-}
-
 void sched_event(struct sched *s, const struct sched_event *e) {
     s->now_ns = MAX(s->now_ns, e->now_ns);
     switch (e->kind) {
@@ -139,7 +130,7 @@ void sched_event(struct sched *s, const struct sched_event *e) {
     case SCHED_LOADED: smodel_loaded(s, e); break;
     case SCHED_UNLOADED: smodel_unloaded(s, e->model_id); break;
     case SCHED_STEP: splan_done(s, &e->step); break;
-    case SCHED_LIMITS: set_limit(s, e->memory_limit_bytes); break;
+    case SCHED_LIMITS: sledger_limit(s, e->memory_limit_bytes); break;
     case SCHED_EXPIRE: smodel_expire(s, e->model_id, e->keep_alive_ns); break;
     case SCHED_TICK: break;
     }

@@ -61,7 +61,7 @@ enum sched_event_kind {
     SCHED_LOADED,   /* model_id, status, text */
     SCHED_UNLOADED, /* model_id */
     SCHED_STEP,     /* step: what the planned step gave */
-    SCHED_LIMITS,   /* memory_limit_bytes */
+    SCHED_LIMITS,   /* memory_limit_bytes: obeyed at once; who doesn't fit any more is refused after 5 s */
     SCHED_EXPIRE,   /* model_id, keep_alive_ns: keep-alive set without a request (0 = unload when idle) */
     SCHED_TICK,     /* only time */
 };

@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
     u64 n_seeds = n_text ? strtoull(n_text, NULL, 10) : 1000;
     signal(SIGABRT, on_abort);
     if (argc > 1) {
+        setvbuf(stdout, NULL, _IOLBF, 0);
         run(strtoull(argv[1], NULL, 10), true, &counts);
         print(&counts);
         return 0;

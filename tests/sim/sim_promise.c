@@ -44,7 +44,8 @@ static void promise_ledger(struct sim *w, const struct sched_plan *plan) {
 /* The oldest running request is parked only with its model, or when one that is older has come back. */
 static void promise_oldest(struct sim *w, u64 oldest_id) {
     const struct sreq *r = oldest_id ? sreq_find(w->sched, oldest_id) : NULL;
-    if (r && r->model->state == MODEL_LOADED && !r->model->closing)
+    bool fell = w->limit_changed_ns && w->now_ns - w->limit_changed_ns <= LIMIT_GRACE_NS;
+    if (r && r->model->state == MODEL_LOADED && !r->model->closing && !fell)
         check(sreq_runs(r) || (w->sched->n_running > 0 && sreq_older(sreq_oldest_running(w->sched), r)));
 }
 
@@ -54,6 +55,10 @@ static void promise_work(struct sim *w, const struct sched_plan *plan) {
     bool waits_for_prompt = false;
     if (plan->kind != SCHED_PLAN_IDLE || under_way(w) || kv_pool_refused(s->pool))
         return;
+    if (s->limit_fell_ns && w->now_ns - s->limit_fell_ns < LIMIT_GRACE_NS && s->n_waiting > 0) {
+        check(plan->wake_ns <= s->limit_fell_ns + LIMIT_GRACE_NS);
+        return;
+    }
     check(s->n_running == 0);
     for (u32 i = 0; i < s->n_models; i++) {
         const struct smodel *m = s->models[i];
@@ -75,10 +80,11 @@ static void promise_work(struct sim *w, const struct sched_plan *plan) {
 /* How long a stay may last beyond its residency: all prompts of the model, in the smallest slices, and the
  * first request's minimum run, its steps shared with the other models. */
 static u64 stay_ns(const struct sim *w, u32 model) {
+    u32 force = w->o.config.slice_force, slice = force ? MIN(force, SLICE_MIN) : SLICE_MIN;
     u64 n_steps = MIN_RUN_TOKENS;
     for (u32 i = 0; i < w->o.n_requests; i++)
         if (w->requests[i].model == model && w->requests[i].arrived)
-            n_steps += w->requests[i].n_tokens / SLICE_MIN + 1;
+            n_steps += w->requests[i].n_tokens / slice + 1;
     return n_steps * w->longest_step_ns * w->o.n_models;
 }
 
@@ -96,7 +102,11 @@ static void promise_max_wait(struct sim *w) {
         u64 since = UINT64_MAX;
         for (const struct sreq *r = m->waiting.first; r; r = r->next)
             since = MIN(since, r->waiting_ns);
-        since = MAX(MAX(since, m->unloaded_ns), w->limit_changed_ns);
+        since = MAX(since, m->unloaded_ns);
+        if (w->limit_changed_ns)
+            since = MAX(since, w->limit_changed_ns + LIMIT_GRACE_NS);
+        if (since > w->now_ns)
+            continue;
         check(w->now_ns - since <= bound);
         w->counts->n_overdue += w->now_ns - since > max_wait;
     }
