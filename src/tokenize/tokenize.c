@@ -7,6 +7,8 @@
 #include "tokenize/internal.h"
 #include "tokenize/pretoken.h"
 
+#define SCRATCH_BYTES_KEPT (1u << 20)
+
 enum status tokenizer_open(const struct gguf *g, struct tokenizer **out, struct err *err) {
     struct tokenizer *t = xcalloc(1, sizeof *t);
     enum status status = vocab_load(t, g, err);
@@ -180,6 +182,24 @@ static void part_take(void *arg, struct str text, u32 id) {
     p->after_special = false;
 }
 
+/* What a huge text has made grow is given back, so that an idle scratch is small. */
+static void scratch_trim(struct tokenize_scratch *s) {
+    if (s->text.cap > SCRATCH_BYTES_KEPT)
+        buf_release(&s->text);
+    if (s->covered.cap > SCRATCH_BYTES_KEPT)
+        buf_release(&s->covered);
+    if (s->cap_paths * sizeof *s->paths > SCRATCH_BYTES_KEPT) {
+        free(s->paths);
+        s->paths = NULL;
+        s->cap_paths = 0;
+    }
+    if (s->cap_matches * sizeof *s->matches > SCRATCH_BYTES_KEPT) {
+        free(s->matches);
+        s->matches = NULL;
+        s->cap_matches = 0;
+    }
+}
+
 void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct tokenize_options o,
               struct token_list *out) {
     struct pass p = {t, s, out, true};
@@ -191,6 +211,7 @@ void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str 
     u32 end = bert ? t->sep : t->add_eos ? t->eos : TOKEN_NONE;
     if (o.add_special && end != TOKEN_NONE)
         token_list_add(out, end);
+    scratch_trim(s);
 }
 
 /* --- facts, and back --- */

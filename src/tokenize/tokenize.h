@@ -34,7 +34,8 @@ struct tokenize_options {
     bool parse_special; /* texts of control and user-defined tokens in the input become those tokens */
     bool add_special;   /* BOS in front, EOS behind, where the model asks for it */
 };
-/* Appends the ids of text to out. Any bytes are allowed: invalid UTF-8 goes through the byte tokens. */
+/* Appends the ids of text (below 2 GiB) to out. Any bytes are allowed: invalid UTF-8 goes through the byte
+ * tokens, and becomes U+FFFD where a vocabulary has none for it. */
 void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct tokenize_options o,
               struct token_list *out);
 

@@ -315,6 +315,21 @@ static void ends_mark(struct tokenizer *t, const struct gguf *g) {
         end_undo(t, "</s>", ATTR_NORMAL);
 }
 
+/* The borders of fill-in-the-middle, by their texts: control tokens, though many files call them normal or
+ * user-defined, and then a user's text could hold them. */
+static void fim_mark(struct tokenizer *t) {
+    static const char *const texts[] = {
+        "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>",
+        "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
+        "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>",
+        "▁<MID>", "<|code_middle|>", "<|middle|>"};
+    for (u32 i = 0; i < ARRAY_LEN(texts); i++) {
+        struct token *k = token_by_text(t, texts[i]);
+        if (k)
+            k->attr |= ATTR_CONTROL;
+    }
+}
+
 static void strip_set(struct tokenizer *t, const char *text, u8 bit, bool on) {
     struct token *k = token_by_text(t, text);
     if (k)
@@ -433,6 +448,7 @@ enum status vocab_load(struct tokenizer *t, const struct gguf *g, struct err *er
     if (t->byte_level)
         replacement_make(t);
     ends_mark(t, g);
+    fim_mark(t);
     strips_set(t, g);
     for (u32 id = 0; id < t->n_vocab; id++)
         bytes_make(t, &t->tokens[id]);

@@ -121,10 +121,13 @@ static void test_ends(void **state) {
     bpe_init("gpt-2");
     u32 im_end = sample_add(&sample, STR("<|im_end|>"), NORMAL, 0), end = sample_add(&sample, STR("<|end|>"), CONTROL, 0);
     u32 channel = sample_add(&sample, STR("<|channel|>"), CONTROL, 0);
+    u32 fim = sample_add(&sample, STR("<|fim_prefix|>"), USER, 0);
     struct tokenizer *t = sample_open_ok(&sample);
     assert_true(tokenizer_is_end(t, im_end) && tokenizer_is_control(t, im_end));
     assert_true(tokenizer_is_end(t, end));
     assert_false(tokenizer_is_control(t, channel)); /* stays visible */
+    assert_true(tokenizer_is_control(t, fim));
+    assert_false(tokenizer_is_end(t, fim));
     tokenizer_close(t);
     bpe_init("gpt-4o");
     end = sample_add(&sample, STR("<|end|>"), CONTROL, 0);
