@@ -95,15 +95,15 @@ static bool fits_beside(struct sched *s, const struct sreq *r) {
 
 /* ---------------------------------------------------------------- admission */
 
-/* Running requests per model: each decodes one row of a step, and slices need room beside them. */
-static u32 running_max(const struct sched *s) {
+/* Each decodes one row of a step, and slices need room beside them. */
+u32 sadmit_running_max(const struct sched *s) {
     u32 cap = MIN(LIMIT_RUNNING, s->config.rows_max / 2);
     return s->config.parallel_max ? MIN(cap, s->config.parallel_max) : cap;
 }
 
 /* Parked ones first, then the oldest whose prompt is there. */
 static struct sreq *next_of_model(const struct sched *s, const struct smodel *m) {
-    if (m->state != MODEL_LOADED || m->closing || m->running.n >= running_max(s))
+    if (m->state != MODEL_LOADED || m->closing || m->running.n >= sadmit_running_max(s))
         return NULL;
     struct sreq *r = m->waiting.first;
     while (r && !r->prompt_ready)

@@ -86,7 +86,9 @@ void sched_check(const struct sched *s) {
             n_readmitted += r->readmitted && r->state == REQUEST_QUEUED;
             n_parked += r->state == REQUEST_PARKED;
         }
-    check(c.n_waiting - n_readmitted - n_parked <= s->config.queue_max);
+    /* Of each model as many may have been taken in for places that were free. */
+    u64 n_places = (u64)s->n_models * sadmit_running_max(s);
+    check(c.n_waiting - n_readmitted - n_parked <= s->config.queue_max + n_places);
     check_ledger(s);
     kv_check(s->pool);
 }

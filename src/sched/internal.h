@@ -205,6 +205,8 @@ struct sreq **slist_copy(struct sched *s, const struct slist *l, u32 *n);
 
 /* --- admit.c --- */
 void sadmit_all(struct sched *s);
+/* Most running requests of one model. */
+u32 sadmit_running_max(const struct sched *s);
 /* The running request whose computing r should wait for, or none. */
 void sfollow_find(struct sreq *r);
 /* owner doesn't compute any more: its followers look anew. */

@@ -194,6 +194,29 @@ void squeue_want_prompts(struct sched *s) {
     }
 }
 
+/* Requests of m that are only being tokenized: its model is there, a place is free and nobody is before them. */
+static u32 being_prepared(const struct sched *s, const struct smodel *m) {
+    if (m->state != MODEL_LOADED || m->closing)
+        return 0;
+    u32 n = 0;
+    for (const struct sreq *r = m->waiting.first; r; r = r->next) {
+        if (r->prompt_ready)
+            return 0;
+        n++;
+    }
+    return MIN(n, sadmit_running_max(s) - MIN(m->running.n, sadmit_running_max(s)));
+}
+
+/* What the bound counts. A request that can start as soon as it is tokenized doesn't wait. */
+static bool queue_is_full(const struct sched *s, const struct smodel *m) {
+    bool starts = m->state == MODEL_LOADED && !m->closing &&
+                  being_prepared(s, m) == m->waiting.n && m->running.n + m->waiting.n < sadmit_running_max(s);
+    u32 n = s->n_waiting;
+    for (u32 i = 0; i < s->n_models; i++)
+        n -= being_prepared(s, s->models[i]);
+    return !starts && n >= s->config.queue_max;
+}
+
 void squeue_arrive(struct sched *s, const struct sched_event *e) {
     if (sreq_find(s, e->request_id))
         return;
@@ -203,7 +226,7 @@ void squeue_arrive(struct sched *s, const struct sched_event *e) {
         snprintf(n->text, sizeof n->text, "the model has been removed");
         return;
     }
-    if (s->n_waiting >= s->config.queue_max && !e->readmitted) {
+    if (!e->readmitted && queue_is_full(s, m)) {
         reject_busy(s, e->request_id);
         return;
     }

@@ -20,7 +20,8 @@
  *  - A step is one pass of one model: first a row for every decoding request (all of them, always), then
  *    prompt slices of the admitted prompts, shared equally, of at least SLICE_MIN tokens in total, as
  *    many as the step target allows (from measured cost per row). Several models take turns.
- *  - The bound counts every waiting request: queued and parked ones, of all models.
+ *  - The bound counts every waiting request: queued and parked ones, of all models; not one that is only
+ *    being tokenized and can start then, because its model is loaded and has a place free.
  *  - Pages are taken as tokens arrive. Without room: evict cached pages, then park the youngest running
  *    request; a request that could never fit alone is refused on arrival of its prompt.
  *  - When the head of a model's queue has waited max_wait for its model, a resident model admits nobody, its

@@ -6,15 +6,27 @@ void sim_promise_event(struct sim *w) {
     check(kv_pool_mapped_bytes(w->sched->pool) == w->memory.mapped_bytes);
 }
 
-/* The bound counts every waiting request, and nobody is refused below it. */
+/* Below the bound nobody is refused. Above it only who can start when his prompt is ready is taken: the model
+ * is there, has a place free, and nobody of it waits who is ready. */
 void sim_promise_arrival(struct sim *w, const struct sim_request *r, u32 n_waiting_before, bool readmitted) {
-    bool is_there = sreq_find(w->sched, r->id) != NULL;
-    bool full = n_waiting_before >= w->o.config.queue_max && !readmitted;
-    bool ready_at_once = r->load_only && w->models[r->model].loaded;
-    if (w->models[r->model].forgotten || full)
-        check(!is_there);
-    else
-        check(is_there || ready_at_once);
+    const struct sreq *q = sreq_find(w->sched, r->id);
+    bool below = n_waiting_before < w->o.config.queue_max || readmitted;
+    if (w->models[r->model].forgotten)
+        check(!q);
+    else if (below)
+        check(q);
+    if (!q || below)
+        return;
+    u32 cap = w->o.config.parallel_max ? w->o.config.parallel_max : w->o.config.rows_max / 2;
+    u32 n_prepared = 0;
+    for (u32 i = 0; i < w->sched->n_models; i++)
+        for (const struct sreq *p = w->sched->models[i]->waiting.first; p; p = p->next)
+            n_prepared += p != q && w->sched->models[i]->state == MODEL_LOADED && !p->prompt_ready;
+    if (n_waiting_before - n_prepared < w->o.config.queue_max)
+        return; /* enough of them are only being prepared */
+    check(w->models[r->model].loaded && q->model->running.n + q->model->waiting.n <= cap);
+    for (const struct sreq *p = q->model->waiting.first; p; p = p->next)
+        check(!p->prompt_ready);
 }
 
 /* ---------------------------------------------------------------- plans */
