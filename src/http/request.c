@@ -244,7 +244,8 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *c, const char *
     (void)c, (void)url;
     struct httpd *d = cls;
     struct http_request *r = *con_cls;
-    /* With a chunked body this call comes although the connection is suspended. */
+    /* With a chunked body the library calls although the connection is suspended. Here that could only be
+     * behind the body, but a wrong guess would answer a request twice. */
     if (r->suspended)
         return MHD_YES;
     if (r->dead || d->stopping)
