@@ -1,89 +1,183 @@
-/* attend_x86.h - how a call of attention is cut into tiles; shared by the vector tiers. */
-#ifndef MINKA_KERN_ATTEND_X86_H
-#define MINKA_KERN_ATTEND_X86_H
-
-#include "kern/kern_parts.h"
+/* attend_x86.h - attention in tiles of query rows that share each K and V vector. Compiled once per tier,
+ * behind one of the vec_*.h and the tier's shapes:
+ *   TILE_MAX              queries per tile
+ *   SCORES_SHAPES(f)      f(C, R): for C queries, R blocks of 16 keys fit the registers
+ *   VALUES_SHAPES(f)      f(C, N): C queries times N vectors of dimensions fit; all N from 1 on, for each C
+ *
+ * Scores: 16 keys per vector, one accumulator per (query, block of keys), so nothing is ever reduced. Values:
+ * one accumulator per (query, 16 dimensions), keys in ascending order. Both are the order of ref/attend.c,
+ * whatever the tile. A tile's queries may see different keys: what all of them see goes through the tile
+ * kernel, the few keys in front and behind through the kernel for one query.
+ *
+ * Reading a long cache runs at the speed of memory only if lines are asked for early and evenly: while a page
+ * is read, the next one of this call (K pages, V pages, then the first of the next call) is prefetched. One page
+ * is 8 to 32 KB of halves: less leaves waits, more falls out of a 48 KB first-level cache. */
+#include "kern/x86/vec_math.h"
 
 #define KV_PAGE 64u
+_Static_assert(TILE_MAX <= KERN_ATTEND_TILE, "scratch holds a tile");
 #define CHUNK_PAGES (KERN_CHUNK / KV_PAGE)
 
-/* The pages of a chunk, each with the page that is prefetched while it is read (itself if there is none). One
- * page is 8 to 32 KB of halves: nearer leaves waits, farther falls out of a 48 KB first-level cache. */
-struct attend_pages {
-    const void *const *v;
-    const void *k_ahead[CHUNK_PAGES];
-    const void *v_ahead[CHUNK_PAGES];
-};
-
-/* Up to KERN_ATTEND_TILE queries in a row. */
-struct attend_tile {
+/* Up to TILE_MAX queries in a row. */
+struct tile {
     const struct kern_attend *a;
-    struct attend_pages pages;
     u32 first, n;                                      /* queries of this tile */
-    u32 from[KERN_ATTEND_TILE], to[KERN_ATTEND_TILE];  /* keys that each of them sees */
-    u32 left;                                          /* tiles behind this one */
-    f32 *q;                                            /* [n][KERN_CHUNK] their rows, side by side */
+    u32 left;                                          /* tiles behind it */
+    u32 from[KERN_ATTEND_TILE], to[KERN_ATTEND_TILE];  /* keys that each query sees */
+    f32 *q;                                            /* [n][KERN_CHUNK] query rows, side by side */
     f32 *s;                                            /* [n][KERN_CHUNK] scores, then weights */
+    const void *k_ahead[CHUNK_PAGES];                  /* prefetched while this page is read; itself if there */
+    const void *v_ahead[CHUNK_PAGES];                  /* is nothing to prefetch */
 };
 
-static inline bool attend_tile_sees(const struct attend_tile *t, u32 from, u32 to) {
+/* --- the two products --- */
+
+INLINE vec cache_load(enum kern_cache cache, const u8 *p) {
+    return cache == KERN_CACHE_F16 ? vec_load_half(p) : vec_load((const f32 *)(const void *)p);
+}
+
+/* Named accumulators acc##c##_##v, for query c and vector v of keys or dimensions: arrays of them would be kept
+ * in memory by the compiler. */
+#define QUERIES(f, v) f(0, v) f(1, v) f(2, v) f(3, v) f(4, v) f(5, v) f(6, v) f(7, v)
+#define VECTORS(f, c)                                                                                        \
+    f(c, 0) f(c, 1) f(c, 2) f(c, 3) f(c, 4) f(c, 5) f(c, 6) f(c, 7) f(c, 8) f(c, 9) f(c, 10) f(c, 11)        \
+    f(c, 12) f(c, 13) f(c, 14) f(c, 15)
+#define ALL(f)                                                                                               \
+    VECTORS(f, 0) VECTORS(f, 1) VECTORS(f, 2) VECTORS(f, 3) VECTORS(f, 4) VECTORS(f, 5) VECTORS(f, 6) VECTORS(f, 7)
+
+/* One step of N vectors, vector(v), times C weights, w. What is fewer is loaded first and stays in registers. */
+#define STEP_WEIGHT(c, unused) vec w##c = vec_set(C > c ? w[c * KERN_CHUNK] : 0);
+#define STEP_VECTOR(unused, v) vec x##v = N > v ? vector(v) : vec_set(0);
+#define STEP_FMA(c, v)                                                                                       \
+    if (C > c && N > v)                                                                                      \
+        acc##c##_##v = vec_fma(w##c, x##v, acc##c##_##v);
+#define STEP_BY_VECTOR(unused, v)                                                                            \
+    if (N > v) {                                                                                             \
+        vec x##v = vector(v);                                                                                \
+        QUERIES(STEP_FMA, v)                                                                                 \
+    }
+#define STEP_BY_QUERY(c, unused)                                                                             \
+    if (C > c) {                                                                                             \
+        vec w##c = vec_set(w[c * KERN_CHUNK]);                                                               \
+        VECTORS(STEP_FMA, c)                                                                                 \
+    }
+#define STEP                                                                                                 \
+    if (C <= 2) {                                                                                            \
+        QUERIES(STEP_WEIGHT, )                                                                               \
+        VECTORS(STEP_BY_VECTOR, )                                                                            \
+    } else {                                                                                                 \
+        VECTORS(STEP_VECTOR, )                                                                               \
+        QUERIES(STEP_BY_QUERY, )                                                                             \
+    }
+
+/* Unscaled scores of C queries for N blocks of 16 keys. k: first block; w: [C][KERN_CHUNK] query rows;
+ * s: out [C][KERN_CHUNK]; ahead: as many bytes that are prefetched. */
+INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *k, const u8 *ahead, const f32 *w, f32 *s) {
+    size_t row = 16 * kern_cache_bytes(cache), block = row * head_dim;
+#define ZERO(c, v) vec acc##c##_##v = vec_set(0);
+    ALL(ZERO)
+#undef ZERO
+#define vector(v) cache_load(cache, k + v * block)
+    for (u32 d = 0; d < head_dim; d += 2, w++, k += row, ahead += 2 * N * row) {
+#pragma GCC unroll 8
+        for (u32 i = 0; i < 2 * N * row; i += 64)
+            _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+        STEP
+        w++, k += row;
+        STEP
+    }
+#undef vector
+#define STORE(c, v)                                                                                          \
+    if (C > c && N > v)                                                                                      \
+        vec_store(s + c * KERN_CHUNK + 16 * v, acc##c##_##v);
+    ALL(STORE)
+#undef STORE
+}
+
+/* o[c][d..d+16N-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim].
+ * Adding 0 in the end makes a -0 positive. */
+INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {
+    u32 head_dim = t->a->head_dim;
+    size_t size = kern_cache_bytes(cache), row = size * head_dim;
+    const f32 *w = p + from;
+#define LOAD(c, v) vec acc##c##_##v = C > c && N > v ? vec_load(o + c * head_dim + d + 16 * v) : vec_set(0);
+    ALL(LOAD)
+#undef LOAD
+#define vector(v) cache_load(cache, x + v * 16 * size)
+    for (u32 j = from; j < to;) {
+        u32 page = j / KV_PAGE, end = MIN(to, (page + 1) * KV_PAGE);
+        size_t offset = (j % KV_PAGE) * row + d * size;
+        const u8 *x = (const u8 *)t->a->v[page] + offset, *ahead = (const u8 *)t->v_ahead[page] + offset;
+        for (; j < end; j++, w++, x += row, ahead += row) {
+#pragma GCC unroll 16
+            for (u32 i = 0; i < N * 16 * size; i += 64)
+                _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+            STEP
+        }
+    }
+#undef vector
+#define STORE(c, v)                                                                                          \
+    if (C > c && N > v)                                                                                      \
+        vec_store(o + c * head_dim + d + 16 * v, vec_add(acc##c##_##v, vec_set(0)));
+    ALL(STORE)
+#undef STORE
+}
+
+/* One function per shape, found by cache type, queries - 1 and vectors - 1. */
+typedef void scores_fn(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s);
+typedef void values_fn(const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o);
+#define SCORES_NEW(name, C, R, cache)                                                                        \
+    static void name(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s) {                     \
+        scores(C, R, cache, head_dim, k, ahead, q, s);                                                       \
+    }
+#define VALUES_NEW(name, C, N, cache)                                                                        \
+    static void name(const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {                  \
+        values(C, N, cache, t, from, to, d, p, o);                                                           \
+    }
+#define SCORES_BOTH(C, R) SCORES_NEW(scores_f16_##C, C, R, KERN_CACHE_F16) SCORES_NEW(scores_f32_##C, C, R, KERN_CACHE_F32)
+#define VALUES_BOTH(C, N)                                                                                    \
+    VALUES_NEW(values_f16_##C##_##N, C, N, KERN_CACHE_F16) VALUES_NEW(values_f32_##C##_##N, C, N, KERN_CACHE_F32)
+SCORES_SHAPES(SCORES_BOTH)
+VALUES_SHAPES(VALUES_BOTH)
+
+#define BLOCKS_ENTRY(C, R) [C - 1] = R,
+#define SCORES_ENTRY(C, R) [KERN_CACHE_F16][C - 1] = scores_f16_##C, [KERN_CACHE_F32][C - 1] = scores_f32_##C,
+#define VALUES_ENTRY(C, N)                                                                                   \
+    [KERN_CACHE_F16][C - 1][N - 1] = values_f16_##C##_##N, [KERN_CACHE_F32][C - 1][N - 1] = values_f32_##C##_##N,
+static const u32 scores_blocks[KERN_ATTEND_TILE] = {SCORES_SHAPES(BLOCKS_ENTRY)};
+static scores_fn *const scores_of[2][KERN_ATTEND_TILE] = {SCORES_SHAPES(SCORES_ENTRY)};
+static values_fn *const values_of[2][KERN_ATTEND_TILE][16] = {VALUES_SHAPES(VALUES_ENTRY)};
+
+/* --- tiles --- */
+
+static bool tile_sees(const struct tile *t, u32 from, u32 to) {
     for (u32 c = 0; c < t->n; c++)
         if (t->from[c] < to && from < t->to[c])
             return true;
     return false;
 }
 
-/* Bits of the 16 keys at j that lie in from..to-1; j <= to. */
-static inline u16 attend_block_mask(u32 from, u32 to, u32 j) {
-    u32 below_to = to - j >= 16 ? 0xffffu : (1u << (to - j)) - 1;
-    u32 below_from = from > j ? (1u << (from - j)) - 1 : 0;
-    return (u16)(below_to & ~below_from);
-}
-
 /* Later tiles of a call find the chunk in the cache: only the first one prefetches. */
-static inline void attend_ahead(struct attend_tile *t, bool first) {
+static void tile_ahead(struct tile *t, bool first) {
     const struct kern_attend *a = t->a;
-    const void *last = NULL, **ahead = &last; /* where the page before waits for the next one */
-    for (u32 i = 0; i < CHUNK_PAGES; i++) {
-        t->pages.k_ahead[i] = a->k[i];
-        t->pages.v_ahead[i] = a->v[i];
-    }
+    const void *none, **ahead = &none; /* where the page before waits for the next one */
+    memcpy(t->k_ahead, a->k, sizeof t->k_ahead);
+    memcpy(t->v_ahead, a->v, sizeof t->v_ahead);
     if (!first)
         return;
     for (u32 i = 0; i < 2 * CHUNK_PAGES; i++) {
         u32 page = i % CHUNK_PAGES;
-        if (!attend_tile_sees(t, page * KV_PAGE, (page + 1) * KV_PAGE))
+        if (!tile_sees(t, page * KV_PAGE, (page + 1) * KV_PAGE))
             continue;
         *ahead = i < CHUNK_PAGES ? a->k[page] : a->v[page];
-        ahead = i < CHUNK_PAGES ? &t->pages.k_ahead[page] : &t->pages.v_ahead[page];
+        ahead = i < CHUNK_PAGES ? &t->k_ahead[page] : &t->v_ahead[page];
     }
     if (a->next)
         *ahead = a->next;
 }
 
-/* The parts that differ between the tiers. */
-typedef void attend_scores_fn(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s);
-typedef void attend_values_fn(const struct attend_pages *pages, u32 from, u32 to, u32 head_dim, u32 d, const f32 *p,
-                              f32 *o);
-struct attend_ops {
-    u32 lanes;                                            /* floats per vector */
-    u32 tile_max, tile_many;                              /* queries per tile if one tile is enough, if not */
-    u32 blocks[KERN_ATTEND_TILE];                         /* of 16 keys, per call of scores; by number of queries - 1 */
-    u32 vectors[KERN_ATTEND_TILE];                        /* of dimensions, at most, per call of values */
-    attend_scores_fn *scores[2][KERN_ATTEND_TILE];        /* by cache type */
-    attend_values_fn *values[2][KERN_ATTEND_TILE][8];     /* and number of vectors - 1 */
-    void (*softmax)(const struct attend_tile *t, u32 c);  /* scores of query c to weights, m and l */
-};
-
-static inline void attend_tile_init(struct attend_tile *t, const struct attend_ops *ops, const struct kern_attend *a,
-                                    void *scratch) {
-    u32 size = a->n_queries <= ops->tile_max ? ops->tile_max : ops->tile_many;
-    *t = (struct attend_tile){.a = a, .pages.v = a->v, .q = scratch, .left = DIV_CEIL(a->n_queries, size)};
-    t->s = t->q + KERN_ATTEND_TILE * KERN_CHUNK;
-}
-
-/* Fills in the next tile; false if there is none left. Sizes are even: ten queries are 5 + 5, not 6 + 4. */
-static inline bool attend_tile_next(struct attend_tile *t) {
+/* Fills in the next tile; false if there is none left. Sizes are even: ten queries are 5 + 5, not 8 + 2. */
+static bool tile_next(struct tile *t) {
     const struct kern_attend *a = t->a;
     bool is_first = t->n == 0;
     t->first += t->n;
@@ -95,47 +189,76 @@ static inline bool attend_tile_next(struct attend_tile *t) {
         kern_visible(a, t->first + c, &t->from[c], &t->to[c]);
         memcpy(t->q + c * KERN_CHUNK, a->q[t->first + c], sizeof(f32) * a->head_dim);
     }
-    attend_ahead(t, is_first);
+    tile_ahead(t, is_first);
     return true;
 }
 
-/* Scores of the tile for all keys that one of its queries sees, a few blocks at a time. */
-static inline void attend_tile_scores(const struct attend_ops *ops, const struct attend_tile *t) {
+/* Scores for all keys that one of the queries sees, a few blocks at a time. */
+static void tile_scores(const struct tile *t) {
     const struct kern_attend *a = t->a;
-    u32 keys = 16 * ops->blocks[t->n - 1];
+    u32 keys = 16 * scores_blocks[t->n - 1];
     size_t block = 16 * kern_cache_bytes(a->cache) * a->head_dim;
     for (u32 j = 0; j < KERN_CHUNK; j += keys) {
-        if (!attend_tile_sees(t, j, j + keys))
+        if (!tile_sees(t, j, j + keys))
             continue;
         size_t offset = j % KV_PAGE / 16 * block;
-        ops->scores[a->cache][t->n - 1](a->head_dim, (const u8 *)a->k[j / KV_PAGE] + offset,
-                                        (const u8 *)t->pages.k_ahead[j / KV_PAGE] + offset, t->q, t->s + j);
+        scores_of[a->cache][t->n - 1](a->head_dim, (const u8 *)a->k[j / KV_PAGE] + offset,
+                                      (const u8 *)t->k_ahead[j / KV_PAGE] + offset, t->q, t->s + j);
     }
 }
 
-/* Adds keys from..to-1 to the outputs of n queries of the tile, from query c on. */
-static inline void attend_tile_values(const struct attend_ops *ops, const struct attend_tile *t, u32 c, u32 n,
-                                      u32 from, u32 to) {
+/* Turns the scores of query c into weights; lanes of a block that it does not see become 0. */
+static void tile_softmax(const struct tile *t, u32 c) {
     const struct kern_attend *a = t->a;
-    u32 left = a->head_dim / ops->lanes, calls = DIV_CEIL(left, ops->vectors[n - 1]);
-    f32 *o = a->o + (size_t)(t->first + c) * a->head_dim;
+    u32 from = t->from[c], to = t->to[c];
+    f32 *s = t->s + c * KERN_CHUNK;
+    vec none = vec_set(-INFINITY), max = none, scale = vec_set(a->scale), cap = vec_set(a->softcap);
+    for (u32 j = from / 16 * 16; j < to; j += 16) {
+        vec v = vec_mul(scale, vec_load(s + j));
+        if (a->softcap > 0)
+            v = vec_mul(cap, vec_tanh(vec_div(v, cap)));
+        if (j < from || to - j < 16)
+            v = vec_cut(v, MAX(from, j) - j, to - j, none);
+        vec_store(s + j, v);
+        max = vec_max(v, max);
+    }
+    f32 m = vec_largest(max) + 0.0f;
+    vec sum = vec_set(0), m16 = vec_set(m);
+    for (u32 j = from / 16 * 16; j < to; j += 16) {
+        vec p = vec_exp_low(vec_sub(vec_load(s + j), m16));
+        if (j < from || to - j < 16)
+            p = vec_cut(p, MAX(from, j) - j, to - j, vec_set(0));
+        vec_store(s + j, p);
+        sum = vec_add(sum, p);
+    }
+    a->m[t->first + c] = m;
+    a->l[t->first + c] = vec_sum(sum);
+}
+
+/* Adds keys from..to-1 to the outputs of n queries, from query c of the tile on. */
+static void tile_values(const struct tile *t, u32 c, u32 n, u32 from, u32 to) {
+    const struct kern_attend *a = t->a;
+    values_fn *const *of = values_of[a->cache][n - 1];
+    u32 left = a->head_dim / 16, most = 16;
     if (from >= to)
         return;
-    for (; calls; calls--) {
+    while (!of[most - 1])
+        most--;
+    for (u32 calls = DIV_CEIL(left, most); calls; calls--) {
         u32 vectors = DIV_CEIL(left, calls);
-        ops->values[a->cache][n - 1][vectors - 1](&t->pages, from, to, a->head_dim, a->head_dim - left * ops->lanes,
-                                                  t->s + c * KERN_CHUNK, o);
+        of[vectors - 1](t, from, to, a->head_dim - 16 * left, t->s + c * KERN_CHUNK, a->o + (size_t)(t->first + c) * a->head_dim);
         left -= vectors;
     }
 }
 
-static inline void attend_tiles(const struct attend_ops *ops, const struct kern_attend *a, void *scratch) {
-    struct attend_tile t;
-    for (attend_tile_init(&t, ops, a, scratch); attend_tile_next(&t);) {
+void TIER(attend)(const struct kern_attend *a, void *scratch) {
+    struct tile t = {.a = a, .q = scratch, .s = (f32 *)scratch + KERN_ATTEND_TILE * KERN_CHUNK,
+                     .left = DIV_CEIL(a->n_queries, TILE_MAX)};
+    while (tile_next(&t)) {
         u32 from = 0, to = KERN_CHUNK; /* seen by all */
-        attend_tile_scores(ops, &t);
+        tile_scores(&t);
         for (u32 c = 0; c < t.n; c++) {
-            ops->softmax(&t, c);
+            tile_softmax(&t, c);
             from = MAX(from, t.from[c]);
             to = MIN(to, t.to[c]);
         }
@@ -143,11 +266,50 @@ static inline void attend_tiles(const struct attend_ops *ops, const struct kern_
         if (from >= to)
             from = to = KERN_CHUNK;
         for (u32 c = 0; c < t.n; c++)
-            attend_tile_values(ops, &t, c, 1, t.from[c], MIN(from, t.to[c]));
-        attend_tile_values(ops, &t, 0, t.n, from, to);
+            tile_values(&t, c, 1, t.from[c], MIN(from, t.to[c]));
+        tile_values(&t, 0, t.n, from, to);
         for (u32 c = 0; c < t.n; c++)
-            attend_tile_values(ops, &t, c, 1, to, t.to[c]);
+            tile_values(&t, c, 1, to, t.to[c]);
     }
 }
 
-#endif
+/* --- around it --- */
+
+void TIER(attend_fold)(f32 *m, f32 *l, f32 *o, f32 m2, f32 l2, const f32 *o2, u32 head_dim) {
+    if (m2 == -INFINITY)
+        return;
+    f32 mm = *m > m2 ? *m : m2;
+    f32 a = fm_expf(*m - mm), b = fm_expf(m2 - mm);
+    *m = mm;
+    *l = fmaf(*l, a, l2 * b);
+    for (u32 i = 0; i < head_dim; i += 16)
+        vec_store(o + i, vec_fma(vec_load(o + i), vec_set(a), vec_mul(vec_load(o2 + i), vec_set(b))));
+}
+
+void TIER(attend_finish)(const f32 *o, f32 l, u32 head_dim, f32 *out) {
+    for (u32 i = 0; i < head_dim; i += 16)
+        vec_store(out + i, vec_div(vec_load(o + i), vec_set(l)));
+}
+
+/* min and max return their second operand if one is NaN: it stays NaN. */
+INLINE vec cut_to_half(vec v) { return vec_max(vec_set(-KERN_F16_MAX), vec_min(vec_set(KERN_F16_MAX), v)); }
+
+void TIER(kv_store)(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v, void *k_slice, void *v_slice) {
+    if (cache != KERN_CACHE_F16) {
+        ref_kv_store(cache, head_dim, in_page, k, v, k_slice, v_slice);
+        return;
+    }
+    size_t block = (size_t)(in_page / 16) * 16 * head_dim;
+    u16 *kb = (u16 *)k_slice + block, *vb = (u16 *)v_slice + block;
+    if (in_page % 16 == 0) {
+        memset(kb, 0, sizeof(u16) * 16 * head_dim);
+        memset(vb, 0, sizeof(u16) * 16 * head_dim);
+    }
+    for (u32 d = 0; d < head_dim; d += 16) {
+        u16 column[16];
+        vec_store_half(column, cut_to_half(vec_load(k + d)));
+        vec_store_half(vb + in_page % 16 * head_dim + d, cut_to_half(vec_load(v + d)));
+        for (u32 i = 0; i < 16; i++)
+            kb[(d + i) * 16 + in_page % 16] = column[i];
+    }
+}
