@@ -83,6 +83,22 @@ def trim_run(run):
     return out
 
 
+def integer_path_difference(cases):
+    """Mean |difference| of log probabilities between exact F32 and the file as stored, while the prefixes agree."""
+    diffs = []
+    for c in cases:
+        a, b = c["f32_weights"], c["quant_as_stored"]
+        for i in range(min(len(a["ids"]), len(b["ids"]))):
+            if a["ids"][:i] != b["ids"][:i]:
+                break
+            if a["ids"][i] == b["ids"][i]:
+                diffs.append(abs(a["top1_logprob"][i] - b["top1_logprob"][i]))
+            if "top10" in a:
+                stored = dict(map(tuple, b["top10"][i]))
+                diffs += [abs(lp - stored[t]) for t, lp in a["top10"][i] if t in stored]
+    return sum(diffs) / len(diffs)
+
+
 def trim_greedy(path):
     full = json.load(open(path))
     cases = []
@@ -92,7 +108,7 @@ def trim_greedy(path):
         if "top10" in f:
             case["top10"] = f["top10"]
         cases.append(case)
-    return {"sha256": full["sha256"], "cases": cases}
+    return {"sha256": full["sha256"], "cases": cases, "q8_mean_abs_diff": integer_path_difference(full["cases"])}
 
 
 def main():

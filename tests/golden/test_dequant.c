@@ -1,6 +1,7 @@
-/* Goal: decoding gives ggml's floats to the bit, encoding its blocks. Method: data/dequant.json holds raw blocks (quantized
- * from data of different character, and random bytes) with the floats that ggml decodes them to, for each
- * format we decode, the block sizes of the others, and blocks made by ggml's own plain quantizers. */
+/* Goal: decoding gives ggml's floats to the bit, encoding its blocks. Method: data/dequant.json holds raw
+ * blocks (quantized from data of different character, and random bytes) with the floats that ggml decodes
+ * them to, for each format we decode, the block sizes of the others, and blocks made by ggml's own plain
+ * quantizers. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,7 +59,8 @@ static void test_decode(void **state) {
         size_t i;
         assert_string_equal(quant_name(type), name);
         assert_int_equal(quant_block_values(type), json_integer_value(json_object_get(entry, "block_size")));
-        assert_int_equal(quant_block_bytes(type), json_integer_value(json_object_get(entry, "bytes_per_block")));
+        assert_int_equal(quant_block_bytes(type),
+                         json_integer_value(json_object_get(entry, "bytes_per_block")));
         assert_true(quant_supported(type));
         json_array_foreach(json_object_get(entry, "cases"), i, c) {
             case_check(name, type, c);
@@ -94,9 +96,11 @@ static void test_encode(void **state) {
     json_array_foreach(json_object_get(golden, "encode"), i, c) {
         f32 values[64];
         u8 want[128], got[128];
-        assert_int_equal(hex_read(json_string_value(json_object_get(c, "f32_le_hex")), (u8 *)values, sizeof values), 256);
+        assert_int_equal(
+            hex_read(json_string_value(json_object_get(c, "f32_le_hex")), (u8 *)values, sizeof values), 256);
         for (u32 t = 0; t < ARRAY_LEN(types); t++) {
-            size_t n = hex_read(json_string_value(json_object_get(c, quant_name(types[t]))), want, sizeof want);
+            size_t n =
+                hex_read(json_string_value(json_object_get(c, quant_name(types[t]))), want, sizeof want);
             quant_encode(types[t], values, got, 64);
             assert_int_equal(n, quant_row_bytes(types[t], 64));
             assert_memory_equal(got, want, n);

@@ -4,10 +4,9 @@
  * The expected answer is fed, so that a step is compared whatever the steps before it chose; the chosen token
  * where its margin over the second is not below `tie`.
  *   F32 activations and cache: tie 2e-3, every log probability within 5e-3, perplexity within 0.05 %.
- *   As served (integer activations, F16 cache): tie 0.6, log probabilities of the ten best within 0.8 (llama.cpp's own
- *   integer path: flips up to a margin of 0.43, differences up to 0.80 in a third of these steps; twice that
- *   for tokens below e^-8), 0.1 on average; perplexity within 1 %, the
- *   mean difference per token below 1.5 times what llama.cpp's own integer path has. */
+ *   As served (integer activations, F16 cache): tie 0.6 (llama.cpp's own integer path flips up to 0.43), log
+ *   probabilities of the chosen and the ten best within 0.6 but for one in 50, perplexity within 1 %; mean differences
+ *   below 1.5 times what llama.cpp's own integer path has. */
 #include "golden.h"
 
 #include <math.h>
@@ -63,7 +62,8 @@ struct case_check {
     const f64 *margin, *top1;
     const json_t *top10;
     f64 tie, tolerance;
-    u32 n_tokens, n_values; /* compared */
+    f64 beyond_max; /* share of values that may be beyond the tolerance */
+    u32 n_tokens, n_values, n_beyond; /* compared */
     f64 worst, sum;
 };
 
@@ -79,7 +79,10 @@ static void compare(struct case_check *c, u32 step, f64 got, f64 want) {
     c->n_values++;
     c->sum += d;
     c->worst = MAX(c->worst, d);
-    if (!(d <= (want < -8 ? 2 : 1) * c->tolerance))
+    if (d <= c->tolerance)
+        return;
+    c->n_beyond++;
+    if (c->beyond_max == 0)
         fail_msg("step %u: log probability %.5f, expected %.5f", step, got, want);
 }
 
@@ -129,7 +132,7 @@ static void check_case(struct eval_model *e, const json_t *golden_case, struct c
     free(all);
 }
 
-static void check_greedy(struct real *r, bool served, f64 tie, f64 tolerance, f64 mean) {
+static void check_greedy(struct real *r, bool served, f64 tie, f64 tolerance, f64 beyond_max) {
     if (!r->path)
         skip();
     struct eval_model e;
@@ -138,20 +141,23 @@ static void check_greedy(struct real *r, bool served, f64 tie, f64 tolerance, f6
     u32 n_all = 0;
     struct eval_options o = {.cache = served ? KERN_CACHE_F16 : KERN_CACHE_F32, .f32_activations = !served};
     golden_open(r->path, &o, &e);
-    struct case_check c = {.kern = e.options.kern, .n_vocab = model_info(e.model)->n_vocab, .tie = tie, .tolerance = tolerance};
+    struct case_check c = {.kern = e.options.kern, .n_vocab = model_info(e.model)->n_vocab, .tie = tie, .tolerance = tolerance,
+                           .beyond_max = beyond_max};
     json_array_foreach(json_object_get(r->golden, "cases"), i, golden_case) {
         check_case(&e, golden_case, &c);
         n_all += (u32)json_array_size(json_object_get(golden_case, "ids"));
     }
-    print_message("# %s: %u of %u tokens compared; %u log probabilities: mean difference %.5f, worst %.4f\n", r->numbers, c.n_tokens,
-                  n_all, c.n_values, c.sum / c.n_values, c.worst);
+    print_message("# %s: %u of %u tokens compared; %u log probabilities: mean difference %.5f, worst %.4f, %u beyond %g\n", r->numbers,
+                  c.n_tokens, n_all, c.n_values, c.sum / c.n_values, c.worst, c.n_beyond, tolerance);
     assert_true(c.n_tokens > n_all / 2);
-    assert_true(c.sum / c.n_values < mean);
+    assert_true(c.n_beyond <= beyond_max * c.n_values);
+    f64 mean_reference = json_number_value(json_object_get(r->golden, "q8_mean_abs_diff"));
+    assert_true(c.sum / c.n_values < (served ? 1.5 * mean_reference : 5e-4));
     eval_model_close(&e);
 }
 
-static void greedy_f32(void **state) { check_greedy(*state, false, 2e-3, 5e-3, 5e-4); }
-static void greedy_served(void **state) { check_greedy(*state, true, 0.6, 0.8, 0.1); }
+static void greedy_f32(void **state) { check_greedy(*state, false, 2e-3, 5e-3, 0); }
+static void greedy_served(void **state) { check_greedy(*state, true, 0.6, 0.6, 0.02); }
 
 struct nll_check {
     const struct kern *kern;

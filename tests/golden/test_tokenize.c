@@ -1,7 +1,8 @@
 /* Goal: token ids equal those of llama.cpp, for every kind of vocabulary and pre-tokenizer. Method: data/tok/
  * NAME.gguf is a vocabulary of 512 tokens, NAME.json holds 237 nasty texts with their ids (without and with
- * special tokens parsed, without and with BOS and EOS around them) and their text after decoding. The same for
- * SmolLM2's real vocabulary if MINKA_TEST_SMOLLM2 names its file. Pairs of files as arguments replace the list.
+ * special tokens parsed, without and with BOS and EOS around them) and their text after decoding. The same
+ * for SmolLM2's real vocabulary if MINKA_TEST_SMOLLM2 names its file. Pairs of files as arguments replace the
+ * list.
  *
  * Where the JSON has hf_ids, Hugging Face's library and llama.cpp differ, and either is right. Texts that are
  * no valid UTF-8 (hex) must come back byte for byte; their ids are our own choice. */
@@ -31,7 +32,7 @@ struct run {
     struct tokenizer *t;
     struct tokenize_scratch *s;
     json_t *golden;
-    bool unigram; /* loses what its vocabulary lacks */
+    bool unigram;                   /* loses what its vocabulary lacks */
     bool byte_level, sentencepiece; /* kinds that keep every byte, but for U+2581 in the latter */
     u32 n_failed;
 };
@@ -64,7 +65,8 @@ static bool ids_are(const struct token_list *got, json_t *prefix, json_t *want, 
     return at == got->n;
 }
 
-static void ids_report(struct run *r, const char *what, struct str text, const struct token_list *got, json_t *want) {
+static void ids_report(struct run *r, const char *what, struct str text, const struct token_list *got,
+                       json_t *want) {
     char *shown = want ? json_dumps(want, JSON_COMPACT) : NULL;
     printf("# %s of \"%.*s\": got [", what, STR_FMT(text));
     for (u32 i = 0; i < got->n; i++)
@@ -77,14 +79,19 @@ static void ids_report(struct run *r, const char *what, struct str text, const s
 static void ids_check(struct run *r, struct str text, json_t *c, struct tokenize_options o, json_t *want) {
     struct token_list ids = {0};
     json_t *around = o.add_special ? json_object_get(r->golden, "add_special") : NULL;
-    json_t *own = o.add_special ? json_object_get(c, "ids_add_special") : NULL, *other = json_object_get(c, "hf_ids");
+    json_t *own = o.add_special ? json_object_get(c, "ids_add_special") : NULL,
+           *other = json_object_get(c, "hf_ids");
     tokenize(r->t, r->s, text, o, &ids);
     bool ok = own ? ids_are(&ids, NULL, own, NULL)
                   : ids_are(&ids, json_object_get(around, "prefix"), want, json_object_get(around, "suffix"));
     if (!ok && other)
         ok = ids_are(&ids, json_object_get(around, "prefix"), other, json_object_get(around, "suffix"));
     if (!ok)
-        ids_report(r, o.add_special ? "ids with BOS" : o.parse_special ? "ids with special tokens" : "ids", text, &ids, want);
+        ids_report(r,
+                   o.add_special     ? "ids with BOS"
+                   : o.parse_special ? "ids with special tokens"
+                                     : "ids",
+                   text, &ids, want);
     token_list_release(&ids);
 }
 
@@ -130,14 +137,16 @@ static struct str lost_replace(struct run *r, struct str s, char *out, size_t ca
 
 static void case_run(struct run *r, json_t *c) {
     static char bytes[65536], back[65536];
-    json_t *text = json_object_get(c, "text"), *ids = json_object_get(c, "ids"), *parsed = json_object_get(c, "ids_parse_special");
+    json_t *text = json_object_get(c, "text"), *ids = json_object_get(c, "ids"),
+           *parsed = json_object_get(c, "ids_parse_special");
     const char *detok = json_string_value(json_object_get(c, "detok_hex"));
     struct str s = text ? (struct str){json_string_value(text), json_string_length(text)}
                         : hex_read(json_string_value(json_object_get(c, "hex")), bytes, sizeof bytes);
     struct str want = s;
     if (!text)
         want = lost_replace(r, s, back, sizeof back);
-    else if (detok && !r->byte_level) /* llama.cpp removes blanks in front of punctuation for byte-level kinds */
+    else if (detok &&
+             !r->byte_level) /* llama.cpp removes blanks in front of punctuation for byte-level kinds */
         want = hex_read(detok, back, sizeof back);
     if (text && ids) {
         ids_check(r, s, c, (struct tokenize_options){0}, ids);
@@ -154,14 +163,15 @@ static void golden_run(void **state) {
     json_error_t e;
     json_t *c;
     size_t i;
-    struct run r = {.t = vocab_open(g->vocab), .s = tokenize_scratch_new(), .golden = json_load_file(g->cases, JSON_ALLOW_NUL, &e)};
+    struct run r = {.t = vocab_open(g->vocab),
+                    .s = tokenize_scratch_new(),
+                    .golden = json_load_file(g->cases, JSON_ALLOW_NUL, &e)};
     if (!r.golden)
         fail_msg("%s: %s", g->cases, e.text);
     r.sentencepiece = tokenizer_find(r.t, STR("<0x00>")) != TOKEN_NONE;
     r.byte_level = !r.sentencepiece && tokenizer_find(r.t, STR("\xc4\x80")) != TOKEN_NONE;
     r.unigram = !r.byte_level && !r.sentencepiece && tokenizer_find(r.t, STR("[CLS]")) == TOKEN_NONE;
-    json_array_foreach(json_object_get(r.golden, "cases"), i, c)
-        case_run(&r, c);
+    json_array_foreach(json_object_get(r.golden, "cases"), i, c) case_run(&r, c);
     printf("# %zu texts\n", i);
     tokenize_scratch_free(r.s);
     tokenizer_close(r.t);
@@ -180,8 +190,9 @@ static void smollm2_run(void **state) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const names[] = {"bpe_deepseek-v3", "bpe_gpt-4o", "bpe_gpt2", "bpe_llama-bpe", "bpe_qwen2",
-                                        "bpe_smollm", "bpe_tekken", "spm", "spm_phi3", "ugm", "wpm"};
+    static const char *const names[] = {"bpe_deepseek-v3", "bpe_gpt-4o", "bpe_gpt2",   "bpe_llama-bpe",
+                                        "bpe_qwen2",       "bpe_smollm", "bpe_tekken", "spm",
+                                        "spm_phi3",        "ugm",        "wpm"};
     const char *folder = getenv("MINKA_GOLDEN"), *smollm2 = getenv("MINKA_TEST_SMOLLM2");
     struct CMUnitTest tests[64] = {0};
     static struct golden goldens[64];
