@@ -108,7 +108,8 @@ static struct value go_tool(struct go_build *b, const struct value *from) {
     put_any(b, &parameters, &p, "required");
     put(b, &parameters, "properties", go_properties(b, &p));
     put(b, &function, "name", text_of(&f, "name"));
-    put(b, &function, "description", text_of(&f, "description"));
+    if (text_of(&f, "description").s.n)
+        put(b, &function, "description", text_of(&f, "description"));
     put(b, &function, "parameters", parameters);
     put(b, &out, "type", text_of(from, "type"));
     put_any(b, &out, from, "items");

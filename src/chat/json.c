@@ -446,7 +446,7 @@ static enum status json_write_object(struct json_writer *w, const struct value *
     if (!n)
         return json_out(w, "{}", 2);
     struct value *keys = NULL;
-    bool sort = w->style->sort_keys || (w->style->go && v->form == FORM_PLAIN);
+    bool sort = w->style->sort_keys || (w->style->go && v->form != FORM_STRUCT);
     if (sort) {
         keys = xcalloc(n, sizeof *keys);
         for (u32 i = 0; i < n; i++) {

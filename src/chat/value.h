@@ -73,8 +73,8 @@ struct json_style {
     struct str indent;             /* one level of it; p == NULL: all in one line */
     struct str comma, colon;       /* as json.dumps' separators */
     bool ascii, sort_keys;
-    bool go;                       /* Go's json.Marshal: compact, escapes < > &, sorted keys but for structs and
-                                      ordered types; what JSON cannot show is null */
+    bool go;                       /* Go's json.Marshal: compact, escapes < > &, sorted keys but for structs; what JSON
+                                      cannot show is null */
     size_t limit_bytes;            /* b->n may not go beyond it */
 };
 /* ERR_TOO_LARGE over limit_bytes or LIMIT_JSON_DEPTH, ERR_INVALID for what JSON cannot show. The text so far
