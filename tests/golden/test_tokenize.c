@@ -180,15 +180,6 @@ static void golden_run(void **state) {
     assert_int_equal(r.n_failed, 0);
 }
 
-static void smollm2_run(void **state) {
-    const struct golden *g = *state;
-    if (!g->vocab[0]) {
-        print_message("# SKIP: MINKA_TEST_SMOLLM2 does not name SmolLM2's GGUF file\n");
-        skip();
-    }
-    golden_run(state);
-}
-
 int main(int argc, char **argv) {
     static const char *const names[] = {"bpe_deepseek-v3", "bpe_gpt-4o", "bpe_gpt2",   "bpe_llama-bpe",
                                         "bpe_qwen2",       "bpe_smollm", "bpe_tekken", "spm",
@@ -208,10 +199,14 @@ int main(int argc, char **argv) {
             snprintf(goldens[n].cases, sizeof goldens[n].cases, "%s/tok/%s.json", folder, names[n]);
             tests[n] = (struct CMUnitTest){names[n], golden_run, NULL, NULL, &goldens[n]};
         }
-        snprintf(goldens[n].vocab, sizeof goldens[n].vocab, "%s", smollm2 ? smollm2 : "");
-        snprintf(goldens[n].cases, sizeof goldens[n].cases, "%s/tok/smollm2.json", folder);
-        tests[n] = (struct CMUnitTest){"smollm2 (real vocabulary)", smollm2_run, NULL, NULL, &goldens[n]};
-        n++;
+        if (smollm2 && smollm2[0]) {
+            snprintf(goldens[n].vocab, sizeof goldens[n].vocab, "%s", smollm2);
+            snprintf(goldens[n].cases, sizeof goldens[n].cases, "%s/tok/smollm2.json", folder);
+            tests[n] = (struct CMUnitTest){"smollm2 (real vocabulary)", golden_run, NULL, NULL, &goldens[n]};
+            n++;
+        } else {
+            printf("# skipped: MINKA_TEST_SMOLLM2 does not name SmolLM2's GGUF file\n");
+        }
     }
     return _cmocka_run_group_tests("tokenize", tests, n, NULL, NULL);
 }
