@@ -41,8 +41,9 @@ static struct shown name_shown(struct str name) {
 }
 
 static enum status cut_off(struct cursor *c, const char *what) {
-    return err_set(c->err, ERR_CORRUPT, "the GGUF file is cut off or damaged: %s at byte %zu goes beyond its end (%zu)",
-                   what, c->at, c->bytes);
+    return err_set(c->err, ERR_CORRUPT,
+                   "the GGUF file is cut off or damaged: %s at byte %zu goes beyond its end (%zu)", what,
+                   c->at, c->bytes);
 }
 
 static enum status read_bytes(struct cursor *c, u64 n, const char *what, const u8 **out) {
@@ -76,17 +77,18 @@ static enum status read_str(struct cursor *c, const char *what, struct str *out)
     TRY(read_u64(c, what, &n));
     TRY(read_bytes(c, n, what, &p));
     if (n > LIMIT_GGUF_STRING_BYTES)
-        return err_set(c->err, ERR_TOO_LARGE, "%s at byte %zu of the GGUF file has %llu bytes; at most %u are read",
-                       what, c->at - (size_t)n, (unsigned long long)n, LIMIT_GGUF_STRING_BYTES);
+        return err_set(c->err, ERR_TOO_LARGE,
+                       "%s at byte %zu of the GGUF file has %llu bytes; at most %u are read", what,
+                       c->at - (size_t)n, (unsigned long long)n, LIMIT_GGUF_STRING_BYTES);
     *out = (struct str){(const char *)p, (size_t)n};
     return OK;
 }
 
 /* Bytes of a value; 0 for strings, arrays and unknown types. */
 static u32 scalar_bytes(u32 type) {
-    static const u8 bytes[] = {[GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2,
-                               [GGUF_U32] = 4, [GGUF_I32] = 4,  [GGUF_F32] = 4, [GGUF_BOOL] = 1,
-                               [GGUF_U64] = 8, [GGUF_I64] = 8,  [GGUF_F64] = 8};
+    static const u8 bytes[] = {
+        [GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
+        [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
     return type < ARRAY_LEN(bytes) ? bytes[type] : 0;
 }
 
@@ -109,12 +111,14 @@ static enum status read_array(struct cursor *c, struct gguf_kv *kv) {
     TRY(read_u64(c, "an array", &n));
     struct shown key = name_shown(kv->key);
     if (type == GGUF_ARRAY)
-        return err_set(c->err, ERR_CORRUPT, "GGUF key %s (byte %zu): arrays of arrays are not read", key.text, c->at);
+        return err_set(c->err, ERR_CORRUPT, "GGUF key %s (byte %zu): arrays of arrays are not read", key.text,
+                       c->at);
     if (type != GGUF_STRING && scalar_bytes(type) == 0)
-        return err_set(c->err, ERR_CORRUPT, "GGUF key %s (byte %zu): unknown element type %u", key.text, c->at, type);
+        return err_set(c->err, ERR_CORRUPT, "GGUF key %s (byte %zu): unknown element type %u", key.text,
+                       c->at, type);
     if (n > LIMIT_GGUF_ARRAY && n <= c->bytes)
-        return err_set(c->err, ERR_TOO_LARGE, "GGUF key %s (byte %zu): %llu elements; at most %u are read", key.text,
-                       c->at, (unsigned long long)n, LIMIT_GGUF_ARRAY);
+        return err_set(c->err, ERR_TOO_LARGE, "GGUF key %s (byte %zu): %llu elements; at most %u are read",
+                       key.text, c->at, (unsigned long long)n, LIMIT_GGUF_ARRAY);
     kv->elem_type = type;
     kv->n = n;
     kv->data = c->data + c->at;
@@ -131,8 +135,8 @@ static enum status read_kv(struct cursor *c, struct gguf_kv *kv) {
     TRY(read_str(c, "a key", &kv->key));
     TRY(read_u32(c, "a value's type", &type));
     if (type != GGUF_STRING && type != GGUF_ARRAY && scalar_bytes(type) == 0)
-        return err_set(c->err, ERR_CORRUPT, "GGUF key %s (byte %zu): unknown type %u", name_shown(kv->key).text,
-                       c->at - 4, type);
+        return err_set(c->err, ERR_CORRUPT, "GGUF key %s (byte %zu): unknown type %u",
+                       name_shown(kv->key).text, c->at - 4, type);
     kv->type = type;
     kv->n = 1;
     kv->data = c->data + c->at;
@@ -158,8 +162,9 @@ static enum status tensor_size(struct cursor *c, struct gguf_tensor *t) {
     if (block == 0)
         return OK;
     if (t->dims[0] % block != 0)
-        return err_set(c->err, ERR_CORRUPT, "GGUF tensor %s: rows of %llu values are no multiple of %s's block of %u",
-                       name.text, (unsigned long long)t->dims[0], quant_name(t->type), block);
+        return err_set(c->err, ERR_CORRUPT,
+                       "GGUF tensor %s: rows of %llu values are no multiple of %s's block of %u", name.text,
+                       (unsigned long long)t->dims[0], quant_name(t->type), block);
     if (mul_overflow(bytes / block, quant_block_bytes(t->type), &t->bytes))
         return err_set(c->err, ERR_CORRUPT, "GGUF tensor %s: its size overflows", name.text);
     return OK;
@@ -171,14 +176,16 @@ static enum status read_tensor(struct cursor *c, struct gguf_tensor *t, u64 *off
     TRY(read_u32(c, "a tensor's dimensions", &t->n_dims));
     struct shown name = name_shown(t->name);
     if (t->n_dims > 4)
-        return err_set(c->err, ERR_CORRUPT, "GGUF tensor %s (byte %zu): %u dimensions; at most 4 are possible",
-                       name.text, c->at - 4, t->n_dims);
+        return err_set(c->err, ERR_CORRUPT,
+                       "GGUF tensor %s (byte %zu): %u dimensions; at most 4 are possible", name.text,
+                       c->at - 4, t->n_dims);
     for (u32 i = 0; i < 4; i++) {
         t->dims[i] = 1;
         if (i < t->n_dims)
             TRY(read_u64(c, "a tensor's dimensions", &t->dims[i]));
         if (t->dims[i] == 0)
-            return err_set(c->err, ERR_CORRUPT, "GGUF tensor %s (byte %zu): dimension %u is 0", name.text, c->at - 8, i);
+            return err_set(c->err, ERR_CORRUPT, "GGUF tensor %s (byte %zu): dimension %u is 0", name.text,
+                           c->at - 8, i);
     }
     t->n_dims = MAX(t->n_dims, 1); /* a scalar is one value */
     TRY(read_u32(c, "a tensor's type", &t->type));
@@ -190,13 +197,14 @@ static enum status tensor_place(struct gguf *g, struct gguf_tensor *t, u64 offse
                                 struct err *err) {
     u64 begin, end;
     if (offset % alignment != 0)
-        return err_set(err, ERR_CORRUPT, "GGUF tensor %s: offset %llu is not aligned to %u", name_shown(t->name).text,
-                       (unsigned long long)offset, alignment);
+        return err_set(err, ERR_CORRUPT, "GGUF tensor %s: offset %llu is not aligned to %u",
+                       name_shown(t->name).text, (unsigned long long)offset, alignment);
     if (add_overflow(start, offset, &begin) || add_overflow(begin, t->bytes, &end) || end > g->bytes)
-        return err_set(err, ERR_CORRUPT,
-                       "the GGUF file is cut off or damaged: tensor %s (%llu bytes at %llu of the data) ends beyond "
-                       "its end (%zu)",
-                       name_shown(t->name).text, (unsigned long long)t->bytes, (unsigned long long)offset, g->bytes);
+        return err_set(
+            err, ERR_CORRUPT,
+            "the GGUF file is cut off or damaged: tensor %s (%llu bytes at %llu of the data) ends beyond "
+            "its end (%zu)",
+            name_shown(t->name).text, (unsigned long long)t->bytes, (unsigned long long)offset, g->bytes);
     t->data = g->data + begin;
     return OK;
 }
@@ -217,8 +225,8 @@ static struct str name_at(const void *names, size_t stride, u32 i) {
     return s;
 }
 
-static enum status index_build(const void *names, size_t stride, u32 n, u32 **out, u32 *out_size, const char *what,
-                               struct err *err) {
+static enum status index_build(const void *names, size_t stride, u32 n, u32 **out, u32 *out_size,
+                               const char *what, struct err *err) {
     u32 size = index_slots(n), *slots = xcalloc(size, sizeof *slots);
     *out = slots;
     *out_size = size;
@@ -227,7 +235,8 @@ static enum status index_build(const void *names, size_t stride, u32 n, u32 **ou
         u32 at = (u32)hash_bytes(name.p, name.n, 0) & (size - 1);
         for (u32 probes = 0; slots[at]; at = (at + 1) & (size - 1)) {
             if (str_eq(name, name_at(names, stride, slots[at] - 1)))
-                return err_set(err, ERR_CORRUPT, "the GGUF file has the %s %s twice", what, name_shown(name).text);
+                return err_set(err, ERR_CORRUPT, "the GGUF file has the %s %s twice", what,
+                               name_shown(name).text);
             if (++probes > PROBES_MAX)
                 return err_set(err, ERR_CORRUPT, "the %ss of the GGUF file are made to collide", what);
         }
@@ -249,11 +258,12 @@ static u32 index_find(const void *names, size_t stride, const u32 *slots, u32 si
 
 static enum status count_check(struct cursor *c, const char *what, u64 n, u32 bytes_min, u32 limit) {
     if (n > (c->bytes - c->at) / bytes_min)
-        return err_set(c->err, ERR_CORRUPT, "the GGUF file is cut off or damaged: %llu %s do not fit into %zu bytes",
+        return err_set(c->err, ERR_CORRUPT,
+                       "the GGUF file is cut off or damaged: %llu %s do not fit into %zu bytes",
                        (unsigned long long)n, what, c->bytes);
     if (n > limit)
-        return err_set(c->err, ERR_TOO_LARGE, "the GGUF file has %llu %s; at most %u are read", (unsigned long long)n,
-                       what, limit);
+        return err_set(c->err, ERR_TOO_LARGE, "the GGUF file has %llu %s; at most %u are read",
+                       (unsigned long long)n, what, limit);
     return OK;
 }
 
@@ -293,8 +303,8 @@ static enum status parse(struct cursor *c, struct gguf *g, u64 *offsets) {
     TRY(read_alignment(c, g, &alignment));
     for (u32 i = 0; i < g->n_tensors; i++)
         TRY(read_tensor(c, &g->tensors[i], &offsets[i]));
-    TRY(index_build(g->tensors, sizeof *g->tensors, g->n_tensors, &g->tensor_index, &g->tensor_index_size, "tensor",
-                    c->err));
+    TRY(index_build(g->tensors, sizeof *g->tensors, g->n_tensors, &g->tensor_index, &g->tensor_index_size,
+                    "tensor", c->err));
     u64 start = ALIGN_UP((u64)c->at, (u64)alignment);
     for (u32 i = 0; i < g->n_tensors; i++)
         TRY(tensor_place(g, &g->tensors[i], offsets[i], start, alignment, c->err));
@@ -312,7 +322,8 @@ static enum status parse_all(struct cursor *c, struct gguf *g) {
     return status;
 }
 
-_Static_assert(offsetof(struct gguf_kv, key) == 0 && offsetof(struct gguf_tensor, name) == 0, "name_at reads it there");
+_Static_assert(offsetof(struct gguf_kv, key) == 0 && offsetof(struct gguf_tensor, name) == 0,
+               "name_at reads it there");
 
 enum status gguf_parse(struct gguf *g, const void *data, size_t bytes, struct err *err) {
     *g = (struct gguf){.data = data, .bytes = bytes};

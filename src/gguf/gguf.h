@@ -9,8 +9,19 @@
 #include "gguf/quant.h"
 
 enum gguf_type {
-    GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY,
-    GGUF_U64, GGUF_I64, GGUF_F64,
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
 };
 
 struct gguf_kv {
@@ -24,10 +35,10 @@ struct gguf_kv {
 
 struct gguf_tensor {
     struct str name;
-    u32 type;      /* quant_type number, maybe one we do not support */
-    u32 n_dims;    /* 1..4 */
-    u64 dims[4];   /* dims[0] = row length; unused ones are 1 */
-    u64 bytes;     /* 0 if the type's size is unknown to us */
+    u32 type;    /* quant_type number, maybe one we do not support */
+    u32 n_dims;  /* 1..4 */
+    u64 dims[4]; /* dims[0] = row length; unused ones are 1 */
+    u64 bytes;   /* 0 if the type's size is unknown to us */
     const u8 *data;
 };
 
@@ -37,8 +48,8 @@ struct gguf {
     u32 version;
     u32 n_kvs;
     u32 n_tensors;
-    struct gguf_kv *kvs;         /* [n_kvs] */
-    struct gguf_tensor *tensors; /* [n_tensors] */
+    struct gguf_kv *kvs;          /* [n_kvs] */
+    struct gguf_tensor *tensors;  /* [n_tensors] */
     u32 *kv_index, *tensor_index; /* hash tables, gguf.c */
     u32 kv_index_size, tensor_index_size;
 };
@@ -75,7 +86,8 @@ void gguf_put_array(struct gguf_writer *w, const char *key, enum gguf_type elem,
 void gguf_put_str_array(struct gguf_writer *w, const char *key, const struct str *values, u64 n);
 void gguf_put_kv(struct gguf_writer *w, const struct gguf_kv *kv); /* copies one of a parsed file */
 /* data must stay valid until gguf_write. */
-void gguf_put_tensor(struct gguf_writer *w, struct str name, u32 type, u32 n_dims, const u64 *dims, const void *data);
+void gguf_put_tensor(struct gguf_writer *w, struct str name, u32 type, u32 n_dims, const u64 *dims,
+                     const void *data);
 /* Creates or overwrites path; after a failure (ERR_IO) what is there is not a whole file. */
 enum status gguf_write(struct gguf_writer *w, const char *path, struct err *err) MUST_USE;
 

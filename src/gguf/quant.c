@@ -75,8 +75,16 @@ size_t quant_row_bytes(u32 type, u32 K) {
 
 /* --- 16-bit floats --- */
 
-static f32 f32_from_bits(u32 bits) { f32 f; memcpy(&f, &bits, sizeof f); return f; }
-static u32 f32_bits(f32 f) { u32 bits; memcpy(&bits, &f, sizeof bits); return bits; }
+static f32 f32_from_bits(u32 bits) {
+    f32 f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+static u32 f32_bits(f32 f) {
+    u32 bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
 
 f32 f16_to_f32(u16 h) {
     u32 sign = (u32)(h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 0x3ff;

@@ -67,9 +67,9 @@ void gguf_put_str(struct gguf_writer *w, const char *key, struct str v) {
 }
 
 void gguf_put_array(struct gguf_writer *w, const char *key, enum gguf_type elem, const void *values, u64 n) {
-    static const u8 bytes[] = {[GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2, [GGUF_I16] = 2,
-                               [GGUF_U32] = 4, [GGUF_I32] = 4, [GGUF_F32] = 4, [GGUF_BOOL] = 1,
-                               [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
+    static const u8 bytes[] = {
+        [GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
+        [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
     check(elem != GGUF_STRING);
     check(elem != GGUF_ARRAY);
     put_key(w, str_of(key), GGUF_ARRAY);
@@ -95,15 +95,19 @@ void gguf_put_kv(struct gguf_writer *w, const struct gguf_kv *kv) {
     buf_add(&w->kvs, kv->data, kv->bytes);
 }
 
-void gguf_put_tensor(struct gguf_writer *w, struct str name, u32 type, u32 n_dims, const u64 *dims, const void *data) {
+void gguf_put_tensor(struct gguf_writer *w, struct str name, u32 type, u32 n_dims, const u64 *dims,
+                     const void *data) {
     check(n_dims >= 1 && n_dims <= 4);
     if (w->n_tensors == w->cap_tensors) {
         w->cap_tensors = MAX(16, 2 * w->cap_tensors);
         w->tensors = xrealloc(w->tensors, w->cap_tensors * sizeof *w->tensors);
     }
     struct gguf_tensor *t = &w->tensors[w->n_tensors++];
-    *t = (struct gguf_tensor){
-        .name = arena_str(&w->names, name), .type = type, .n_dims = n_dims, .dims = {1, 1, 1, 1}, .data = data};
+    *t = (struct gguf_tensor){.name = arena_str(&w->names, name),
+                              .type = type,
+                              .n_dims = n_dims,
+                              .dims = {1, 1, 1, 1},
+                              .data = data};
     u64 n_rows = 1;
     for (u32 i = 0; i < n_dims; i++) {
         t->dims[i] = dims[i];

@@ -47,7 +47,8 @@ size_t bytelevel_decode(struct str text, char *out) {
         if (c < 0x80) { /* itself, in the alphabet or not */
             out[n++] = (char)c;
             at++;
-        } else if ((c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 && code_to_byte((c & 31u) << 6 | (next & 63u), &byte)) {
+        } else if ((c & 0xe0) == 0xc0 && (next & 0xc0) == 0x80 &&
+                   code_to_byte((c & 31u) << 6 | (next & 63u), &byte)) {
             out[n++] = (char)byte;
             at += 2;
         } else {

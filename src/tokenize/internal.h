@@ -57,17 +57,17 @@ struct tokenizer {
 
     u32 bos, eos, unk, sep;
     bool add_bos, add_eos;
-    bool add_blank;      /* SentencePiece: a blank in front of a text */
-    bool escape_blanks;  /* blanks are spelled U+2581 */
-    bool merge_blanks;   /* unigram: runs of blanks become one */
-    bool byte_level;     /* BPE over the byte alphabet; else over characters with <0xXX> fallback */
-    bool ignore_merges;  /* a word that is a token is that token */
-    bool newline_words;  /* ... but only words of newlines */
-    bool blanks_lead;    /* no token has a blank behind another character: words can be merged one by one */
+    bool add_blank;     /* SentencePiece: a blank in front of a text */
+    bool escape_blanks; /* blanks are spelled U+2581 */
+    bool merge_blanks;  /* unigram: runs of blanks become one */
+    bool byte_level;    /* BPE over the byte alphabet; else over characters with <0xXX> fallback */
+    bool ignore_merges; /* a word that is a token is that token */
+    bool newline_words; /* ... but only words of newlines */
+    bool blanks_lead;   /* no token has a blank behind another character: words can be merged one by one */
     bool lowercase, strip_accents; /* WordPiece */
 
-    u32 byte_ids[256];  /* token that stands for a byte; TOKEN_NONE */
-    u32 start_ids[256]; /* byte_level: the symbol merging begins with; may be beyond n_vocab */
+    u32 byte_ids[256];             /* token that stands for a byte; TOKEN_NONE */
+    u32 start_ids[256];            /* byte_level: the symbol merging begins with; may be beyond n_vocab */
     struct token_list replacement; /* byte_level: stands for an invalid byte without a token */
     struct merge *merges;
     u32 merge_mask, merge_probes_max;
@@ -76,9 +76,9 @@ struct tokenizer {
     struct trie pieces;  /* WordPiece, unigram: all tokens that text may become */
 
     /* unigram */
-    struct trie user;      /* user-defined tokens, which normalization leaves alone */
+    struct trie user; /* user-defined tokens, which normalization leaves alone */
     f32 unknown_score;
-    u32 *charsmap;         /* double array of the normalization rules [n_charsmap] */
+    u32 *charsmap; /* double array of the normalization rules [n_charsmap] */
     u32 n_charsmap;
     u32 charsmap_text_at, charsmap_text_n; /* replacement texts with NULs behind them, in blob */
 };
@@ -104,7 +104,8 @@ size_t bytelevel_decode(struct str text, char *out);
 enum status merges_load(struct tokenizer *t, const struct gguf *g, struct err *err) MUST_USE;
 /* Tokenizes one word (byte_level: raw bytes; else characters, blanks escaped), at most
  * LIMIT_TOKENIZE_WORD_BYTES long. */
-void merge_word(const struct tokenizer *t, struct tokenize_scratch *s, struct str word, struct token_list *out);
+void merge_word(const struct tokenizer *t, struct tokenize_scratch *s, struct str word,
+                struct token_list *out);
 
 /* --- pretoken.c --- */
 /* Sets the flags of t that the pre-tokenizer implies. */
@@ -112,7 +113,8 @@ enum status pretoken_open(struct tokenizer *t, struct str name, struct err *err)
 void pretoken_close(struct pretoken *p);
 typedef void word_fn(void *arg, struct str word);
 /* Calls fn for each word of a valid UTF-8 text, in order; together they are the text. */
-void pretoken_split(const struct pretoken *p, struct tokenize_scratch *s, struct str text, word_fn *fn, void *arg);
+void pretoken_split(const struct pretoken *p, struct tokenize_scratch *s, struct str text, word_fn *fn,
+                    void *arg);
 
 /* --- special.c --- */
 /* Calls fn(arg, text, TOKEN_NONE) for plain parts and fn(arg, text, id) for special tokens, in order.
@@ -123,9 +125,11 @@ void special_split(const struct tokenizer *t, struct tokenize_scratch *s, struct
                    part_fn *fn, void *arg);
 
 /* --- wordpiece.c, unigram.c --- */
-void wordpiece_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct token_list *out);
+void wordpiece_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+                        struct token_list *out);
 enum status unigram_load(struct tokenizer *t, const struct gguf *g, struct err *err) MUST_USE;
-void unigram_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct token_list *out);
+void unigram_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+                      struct token_list *out);
 
 /* --- scratch --- */
 struct symbol {

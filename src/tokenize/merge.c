@@ -40,8 +40,9 @@ static enum status joined_id(struct tokenizer *t, struct str left, struct str ri
     char text[LIMIT_TOKEN_BYTES];
     size_t n = left.n + right.n;
     if (n > sizeof text)
-        return err_set(err, ERR_TOO_LARGE, "a merge of the vocabulary makes a text of %zu bytes; at most %zu are possible",
-                       n, sizeof text);
+        return err_set(err, ERR_TOO_LARGE,
+                       "a merge of the vocabulary makes a text of %zu bytes; at most %zu are possible", n,
+                       sizeof text);
     memcpy(text, left.p, left.n);
     memcpy(text + left.n, right.p, right.n);
     if (guess < t->n_vocab && str_eq(token_text(t, guess), (struct str){text, n})) {
@@ -93,7 +94,8 @@ static enum status merges_fill(struct tokenizer *t, const struct gguf_kv *kv, st
 enum status merges_load(struct tokenizer *t, const struct gguf *g, struct err *err) {
     const struct gguf_kv *kv = gguf_find(g, STR("tokenizer.ggml.merges"));
     if (!kv || kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING)
-        return err_set(err, ERR_CORRUPT, "the vocabulary has no merges: tokenizer.ggml.merges is missing or no list of texts");
+        return err_set(err, ERR_CORRUPT,
+                       "the vocabulary has no merges: tokenizer.ggml.merges is missing or no list of texts");
     if (kv->n > LIMIT_MERGES)
         return err_set(err, ERR_TOO_LARGE, "the vocabulary has %llu merges; at most %u are possible",
                        (unsigned long long)kv->n, LIMIT_MERGES);
@@ -271,7 +273,8 @@ static u32 symbols_make(const struct tokenizer *t, struct tokenize_scratch *s, s
     return n;
 }
 
-static void long_merge(const struct tokenizer *t, struct tokenize_scratch *s, struct str word, struct token_list *out) {
+static void long_merge(const struct tokenizer *t, struct tokenize_scratch *s, struct str word,
+                       struct token_list *out) {
     u32 n = symbols_make(t, s, word);
     s->n_heap = 0;
     for (u32 i = 0; i + 1 < n; i++)
@@ -322,7 +325,8 @@ static u32 word_id(const struct tokenizer *t, struct str word) {
     return vocab_find(t, (struct str){spelled, bytelevel_spell(word, spelled)});
 }
 
-void merge_word(const struct tokenizer *t, struct tokenize_scratch *s, struct str word, struct token_list *out) {
+void merge_word(const struct tokenizer *t, struct tokenize_scratch *s, struct str word,
+                struct token_list *out) {
     check(word.n <= LIMIT_TOKENIZE_WORD_BYTES);
     u32 id = word_id(t, word);
     if (id < t->n_vocab)

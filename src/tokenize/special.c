@@ -19,8 +19,8 @@ static void match_add(struct tokenize_scratch *s, struct special_match m) {
 }
 
 /* Gathers the matches that begin in text from `at` on; returns where it stopped. */
-static size_t matches_gather(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, size_t at,
-                             bool parse_special) {
+static size_t matches_gather(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+                             size_t at, bool parse_special) {
     u8 wanted = parse_special ? ATTR_USER | ATTR_CONTROL | ATTR_UNKNOWN : ATTR_USER;
     u8 unwanted = parse_special ? 0 : ATTR_CONTROL | ATTR_UNKNOWN;
     s->n_matches = 0;

@@ -12,7 +12,8 @@ struct stream;
 /* stop strings [n_stop] are copied; empty ones and those that are no valid UTF-8 are ignored. Of several the
  * one that is complete first stops, the longest of those that end at once: how tokens cut the text does not
  * matter. special: control tokens appear as text. */
-struct stream *stream_new(const struct tokenizer *t, const struct str *stop, u32 n_stop, bool special) MUST_USE;
+struct stream *stream_new(const struct tokenizer *t, const struct str *stop, u32 n_stop,
+                          bool special) MUST_USE;
 void stream_free(struct stream *s);
 /* Feeds one token. Text that became free is appended to out. True if a stop string is complete: the text
  * before it has been released, the rest is dropped, nothing may be fed any more. */
@@ -21,8 +22,11 @@ bool stream_push(struct stream *s, u32 token, struct buf *out);
 void stream_finish(struct stream *s, struct buf *out);
 
 /* The state after a push; only to be given back to the stream it is of. */
-struct stream_mark { u64 words[4]; };
+struct stream_mark {
+    u64 words[4];
+};
 struct stream_mark stream_snapshot(const struct stream *s);
-void stream_rollback(struct stream *s, struct stream_mark mark); /* only to marks since the last release of text */
+void stream_rollback(struct stream *s,
+                     struct stream_mark mark); /* only to marks since the last release of text */
 
 #endif

@@ -37,7 +37,8 @@ void tokenizer_close(struct tokenizer *t) {
 }
 
 u64 tokenizer_bytes(const struct tokenizer *t) {
-    u64 bytes = sizeof *t + t->cap_tokens * sizeof *t->tokens + t->blob.cap + (t->slot_mask + 1ull) * sizeof *t->slots;
+    u64 bytes = sizeof *t + t->cap_tokens * sizeof *t->tokens + t->blob.cap +
+                (t->slot_mask + 1ull) * sizeof *t->slots;
     if (t->merges)
         bytes += (t->merge_mask + 1ull) * sizeof *t->merges;
     return bytes + trie_bytes(&t->special) + trie_bytes(&t->pieces) + trie_bytes(&t->user) +
@@ -172,9 +173,7 @@ static void part_take(void *arg, struct str text, u32 id) {
         return;
     }
     switch (p->t->kind) {
-    case KIND_BPE:
-        bpe_tokenize(p, p->t->escape_blanks ? blanks_escape(p->s, text, false) : text);
-        break;
+    case KIND_BPE: bpe_tokenize(p, p->t->escape_blanks ? blanks_escape(p->s, text, false) : text); break;
     case KIND_SPM: spm_tokenize(p, text); break;
     case KIND_WORDPIECE: wordpiece_tokenize(p->t, p->s, text, p->out); break;
     case KIND_UNIGRAM: unigram_tokenize(p->t, p->s, text, p->out); break;
@@ -200,8 +199,8 @@ static void scratch_trim(struct tokenize_scratch *s) {
     }
 }
 
-void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct tokenize_options o,
-              struct token_list *out) {
+void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+              struct tokenize_options o, struct token_list *out) {
     struct pass p = {t, s, out, true};
     check(text.n <= INT32_MAX);
     bool bert = t->kind == KIND_WORDPIECE;

@@ -36,8 +36,8 @@ struct tokenize_options {
 };
 /* Appends the ids of text (below 2 GiB) to out. Any bytes are allowed: invalid UTF-8 goes through the byte
  * tokens, and becomes U+FFFD where a vocabulary has none for it. */
-void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct tokenize_options o,
-              struct token_list *out);
+void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+              struct tokenize_options o, struct token_list *out);
 
 /* --- facts of the vocabulary --- */
 u32 tokenizer_n_vocab(const struct tokenizer *t);

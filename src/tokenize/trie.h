@@ -9,7 +9,7 @@
 #define TRIE_NONE UINT32_MAX
 
 struct trie {
-    u64 *edges; /* node << 36 | byte << 28 | child; 0 = free */
+    u64 *edges;  /* node << 36 | byte << 28 | child; 0 = free */
     u32 *values; /* [n_nodes] TRIE_NONE: no string ends here */
     u32 n_nodes, cap_nodes, n_edges;
     u32 edge_shift; /* 64 - log2(slots) */
@@ -18,7 +18,8 @@ struct trie {
 
 void trie_init(struct trie *t);
 void trie_release(struct trie *t);
-/* A string that exists gets the new value; the empty one is ignored. False if the trie is full (2^28 nodes). */
+/* A string that exists gets the new value; the empty one is ignored. False if the trie is full (2^28 nodes).
+ */
 bool trie_add(struct trie *t, struct str key, u32 value) MUST_USE;
 u64 trie_bytes(const struct trie *t);
 

@@ -25,7 +25,8 @@ static enum status charsmap_load(struct tokenizer *t, const struct gguf_kv *kv, 
         return err_set(err, ERR_CORRUPT, "tokenizer.ggml.precompiled_charsmap is damaged");
     for (u64 at = texts_at, start = texts_at; at < kv->n; at++) {
         if (at - start > RULE_BYTES_MAX)
-            return err_set(err, ERR_CORRUPT, "tokenizer.ggml.precompiled_charsmap: a replacement of more than %u bytes",
+            return err_set(err, ERR_CORRUPT,
+                           "tokenizer.ggml.precompiled_charsmap: a replacement of more than %u bytes",
                            RULE_BYTES_MAX);
         if (kv->data[at] == 0)
             start = at + 1;
@@ -46,7 +47,8 @@ enum status unigram_load(struct tokenizer *t, const struct gguf *g, struct err *
             least = MIN(least, t->tokens[id].score);
     t->unknown_score = (least == FLT_MAX ? 0 : least) - UNKNOWN_PENALTY;
     if (t->unk == TOKEN_NONE)
-        return err_set(err, ERR_CORRUPT, "a unigram vocabulary needs an unknown token: tokenizer.ggml.unknown_token_id");
+        return err_set(err, ERR_CORRUPT,
+                       "a unigram vocabulary needs an unknown token: tokenizer.ggml.unknown_token_id");
     const struct gguf_kv *kv = gguf_find(g, STR("tokenizer.ggml.precompiled_charsmap"));
     return kv ? charsmap_load(t, kv, err) : OK;
 }
@@ -57,7 +59,7 @@ struct unigram_pass {
     const struct tokenizer *t;
     struct tokenize_scratch *s;
     struct token_list *out;
-    u32 out_start;  /* tokens in front of this text */
+    u32 out_start; /* tokens in front of this text */
     bool in_word, lead_done;
 };
 
@@ -202,7 +204,8 @@ static void normal_put(struct unigram_pass *p, struct str text) {
     }
 }
 
-void unigram_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct token_list *out) {
+void unigram_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+                      struct token_list *out) {
     struct unigram_pass p = {t, s, out, out->n, false, false};
     struct str result;
     buf_clear(&s->text);

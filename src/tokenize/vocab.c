@@ -99,8 +99,8 @@ enum status vocab_add_text(struct tokenizer *t, struct str text, u32 *id, struct
 
 /* --- tokens --- */
 
-static enum status array_find(const struct tokenizer *t, const struct gguf *g, struct str key, const struct gguf_kv **kv,
-                              struct err *err) {
+static enum status array_find(const struct tokenizer *t, const struct gguf *g, struct str key,
+                              const struct gguf_kv **kv, struct err *err) {
     *kv = gguf_find(g, key);
     if (!*kv)
         return OK;
@@ -115,7 +115,8 @@ static enum status texts_load(struct tokenizer *t, const struct gguf *g, struct 
     size_t at = 0;
     char empty[32];
     if (!kv || kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING || kv->n == 0)
-        return err_set(err, ERR_CORRUPT, "the model has no vocabulary: tokenizer.ggml.tokens is missing or no list of texts");
+        return err_set(err, ERR_CORRUPT,
+                       "the model has no vocabulary: tokenizer.ggml.tokens is missing or no list of texts");
     if (kv->n > LIMIT_VOCAB)
         return err_set(err, ERR_TOO_LARGE, "the vocabulary has %llu tokens; at most %u are possible",
                        (unsigned long long)kv->n, LIMIT_VOCAB);
@@ -125,8 +126,9 @@ static enum status texts_load(struct tokenizer *t, const struct gguf *g, struct 
     buf_reserve(&t->blob, kv->bytes);
     while (gguf_next_str(kv, &at, &text)) {
         if (text.n > LIMIT_TOKEN_BYTES)
-            return err_set(err, ERR_TOO_LARGE, "token %u of the vocabulary has %zu bytes; at most %u are possible",
-                           t->n_tokens, text.n, LIMIT_TOKEN_BYTES);
+            return err_set(err, ERR_TOO_LARGE,
+                           "token %u of the vocabulary has %zu bytes; at most %u are possible", t->n_tokens,
+                           text.n, LIMIT_TOKEN_BYTES);
         if (text.n == 0) { /* must not match anything */
             snprintf(empty, sizeof empty, "[EMPTY_%u]", t->n_tokens);
             text = str_of(empty);
@@ -252,7 +254,8 @@ static void specials_load(struct tokenizer *t, const struct gguf *g) {
     t->bos = id_get(t, g, KEY("bos_token_id"), spm ? 1 : bert ? 101 : TOKEN_NONE);
     t->eos = id_get(t, g, KEY("eos_token_id"), spm ? 2 : unigram ? 1 : TOKEN_NONE);
     t->unk = id_get(t, g, KEY("unknown_token_id"), spm ? 0 : bert ? 100 : unigram ? 2 : TOKEN_NONE);
-    t->sep = id_get(t, g, KEY("seperator_token_id"), bert ? 102 : TOKEN_NONE); /* the specification's spelling */
+    t->sep =
+        id_get(t, g, KEY("seperator_token_id"), bert ? 102 : TOKEN_NONE); /* the specification's spelling */
     gguf_get_bool(g, KEY("add_bos_token"), &t->add_bos);
     gguf_get_bool(g, KEY("add_eos_token"), &t->add_eos);
     gguf_get_bool(g, KEY("add_space_prefix"), &t->add_blank);
@@ -283,12 +286,13 @@ static void end_undo(struct tokenizer *t, const char *text, u8 attr) {
  * whatever the file says. */
 static void ends_mark(struct tokenizer *t, const struct gguf *g) {
     static const char *const ends[] = {
-        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-        "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-        "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
+        "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
+        "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
+        "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
+        "<｜end▁of▁sentence｜>", "[e~[",
         /* padding and borders of fill-in-the-middle: nothing sensible follows */
-        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",
-        "<REPO>", "<reponame>", "<|file_sep|>"};
+        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
+        "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"};
     static const char *const harmony[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
     const u32 ids[] = {t->eos, id_get(t, g, KEY("eot_token_id"), TOKEN_NONE),
                        id_get(t, g, KEY("eom_token_id"), TOKEN_NONE)};
@@ -319,10 +323,11 @@ static void ends_mark(struct tokenizer *t, const struct gguf *g) {
  * user-defined, and then a user's text could hold them. */
 static void fim_mark(struct tokenizer *t) {
     static const char *const texts[] = {
-        "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>",
-        "<|prefix|>", "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
-        "<|code_suffix|>", "<|suffix|>", "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>",
-        "▁<MID>", "<|code_middle|>", "<|middle|>"};
+        "<|fim_prefix|>", "<fim-prefix>",    "<fim_prefix>",    "<｜fim▁begin｜>", "<PRE>",
+        "▁<PRE>",         "<|code_prefix|>", "<|prefix|>",      "<|fim_suffix|>",  "<fim-suffix>",
+        "<fim_suffix>",   "<｜fim▁hole｜>",  "<SUF>",           "▁<SUF>",          "<|code_suffix|>",
+        "<|suffix|>",     "<|fim_middle|>",  "<fim-middle>",    "<fim_middle>",    "<｜fim▁end｜>",
+        "<MID>",          "▁<MID>",          "<|code_middle|>", "<|middle|>"};
     for (u32 i = 0; i < ARRAY_LEN(texts); i++) {
         struct token *k = token_by_text(t, texts[i]);
         if (k)

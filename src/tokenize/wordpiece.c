@@ -67,14 +67,16 @@ static bool is_other(utf8proc_category_t c) {
 }
 
 static bool is_punctuation(u32 c, utf8proc_category_t category) {
-    bool ascii_symbol = (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
+    bool ascii_symbol =
+        (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
     return ascii_symbol || (category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO);
 }
 
 /* The blocks that the original treats as words of one character (the gap at 2b820 is its own). */
 static bool is_ideograph(u32 c) {
-    static const u32 ranges[][2] = {{0x4e00, 0x9fff},   {0x3400, 0x4dbf},   {0x20000, 0x2a6df}, {0x2a700, 0x2b73f},
-                                    {0x2b740, 0x2b81f}, {0x2b920, 0x2ceaf}, {0xf900, 0xfaff},   {0x2f800, 0x2fa1f}};
+    static const u32 ranges[][2] = {{0x4e00, 0x9fff},   {0x3400, 0x4dbf},   {0x20000, 0x2a6df},
+                                    {0x2a700, 0x2b73f}, {0x2b740, 0x2b81f}, {0x2b920, 0x2ceaf},
+                                    {0xf900, 0xfaff},   {0x2f800, 0x2fa1f}};
     for (u32 i = 0; i < ARRAY_LEN(ranges); i++)
         if (c >= ranges[i][0] && c <= ranges[i][1])
             return true;
@@ -84,7 +86,8 @@ static bool is_ideograph(u32 c) {
 static void char_add(struct words *w, u32 c) {
     char text[4];
     if (w->n_chars++ <= WORD_CHARS_MAX) /* beyond it the word is lost anyway */
-        buf_add(w->word, text, utf8_encode(w->t->lowercase ? (u32)utf8proc_tolower((utf8proc_int32_t)c) : c, text));
+        buf_add(w->word, text,
+                utf8_encode(w->t->lowercase ? (u32)utf8proc_tolower((utf8proc_int32_t)c) : c, text));
 }
 
 /* One character, already decomposed. */
@@ -104,7 +107,8 @@ static void char_take(struct words *w, u32 c) {
     }
 }
 
-void wordpiece_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct token_list *out) {
+void wordpiece_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+                        struct token_list *out) {
     struct words w = {t, &s->text, 0, out};
     word_reset(&w);
     for (size_t at = 0; at < text.n;) {
@@ -114,10 +118,10 @@ void wordpiece_tokenize(const struct tokenizer *t, struct tokenize_scratch *s, s
         at += MAX(n, 1);
         if (n == 0)
             continue; /* would be U+FFFD, which is dropped */
-        utf8proc_ssize_t n_parts =
-            t->strip_accents && c >= 0x80
-                ? utf8proc_decompose_char((utf8proc_int32_t)c, parts, ARRAY_LEN(parts), UTF8PROC_DECOMPOSE, &class)
-                : 0;
+        utf8proc_ssize_t n_parts = t->strip_accents && c >= 0x80
+                                       ? utf8proc_decompose_char((utf8proc_int32_t)c, parts, ARRAY_LEN(parts),
+                                                                 UTF8PROC_DECOMPOSE, &class)
+                                       : 0;
         if (n_parts <= 0 || n_parts > (utf8proc_ssize_t)ARRAY_LEN(parts))
             char_take(&w, c);
         else

@@ -29,8 +29,8 @@ static bool keeps_bytes(const struct gguf *g, const struct tokenizer *t) {
     return true;
 }
 
-static void text_run(const struct tokenizer *t, struct tokenize_scratch *s, struct str text, struct tokenize_options o,
-                     bool lossless) {
+static void text_run(const struct tokenizer *t, struct tokenize_scratch *s, struct str text,
+                     struct tokenize_options o, bool lossless) {
     struct token_list l = {0};
     struct buf back = {0}, streamed = {0};
     const struct str stops[] = {STR("ab"), STR("\n\n")};

@@ -223,9 +223,10 @@ static void test_each_byte(void **state) {
 /* Every 4- and 8-byte field (at any place) takes the values at which sums and products wrap. */
 static void test_each_field(void **state) {
     (void)state;
-    static const u64 hostile[] = {0,           1,          UINT64_MAX, UINT64_MAX - 7, INT64_MAX,   1ull << 63,
-                                  1ull << 61,  1ull << 32, UINT32_MAX, 1u << 31,       1ull << 60,  (1ull << 32) + 1,
-                                  1ull << 24,  65536,      65537,      1ull << 56,     1ull << 62};
+    static const u64 hostile[] = {
+        0,          1,          UINT64_MAX, UINT64_MAX - 7, INT64_MAX,  1ull << 63,
+        1ull << 61, 1ull << 32, UINT32_MAX, 1u << 31,       1ull << 60, (1ull << 32) + 1,
+        1ull << 24, 65536,      65537,      1ull << 56,     1ull << 62};
     size_t n;
     u8 *bytes = sample_bytes(&n);
     for (size_t i = 0; i + 8 <= n; i++)
@@ -390,9 +391,11 @@ static void test_tensors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_copy),       cmocka_unit_test(test_write_fails),
-        cmocka_unit_test(test_truncated),  cmocka_unit_test(test_each_byte),  cmocka_unit_test(test_each_field),
-        cmocka_unit_test(test_head),       cmocka_unit_test(test_keys),       cmocka_unit_test(test_tensors),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_copy),
+        cmocka_unit_test(test_write_fails), cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_each_byte),   cmocka_unit_test(test_each_field),
+        cmocka_unit_test(test_head),        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_tensors),
     };
     return cmocka_run_group_tests_name("gguf", tests, NULL, NULL);
 }

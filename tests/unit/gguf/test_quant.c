@@ -11,7 +11,11 @@
 
 #include "gguf/quant.h"
 
-static u32 bits_of(f32 f) { u32 b; memcpy(&b, &f, 4); return b; }
+static u32 bits_of(f32 f) {
+    u32 b;
+    memcpy(&b, &f, 4);
+    return b;
+}
 
 static void test_table(void **state) {
     (void)state;
@@ -125,8 +129,8 @@ static void test_encoders(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_table),  cmocka_unit_test(test_f16_all),  cmocka_unit_test(test_f16_rounding),
-        cmocka_unit_test(test_bf16),   cmocka_unit_test(test_encoders),
+        cmocka_unit_test(test_table), cmocka_unit_test(test_f16_all),  cmocka_unit_test(test_f16_rounding),
+        cmocka_unit_test(test_bf16),  cmocka_unit_test(test_encoders),
     };
     return cmocka_run_group_tests_name("quant", tests, NULL, NULL);
 }

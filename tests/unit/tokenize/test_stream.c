@@ -11,8 +11,10 @@ static struct tokenizer *vocab;
 static u32 end_token;
 
 /* Bytes 0..255 are tokens 0..255; behind them random sequences of 2 to 9 parts. */
-static const char *const parts[] = {"a", "b", "ab", "<", "</s>", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xc3",
-                                    "\xe2\x82", "\xf0\x9f", "\x82", "\xff", "\xed\xa0\x80", "\xf4\x90", "\xc0\xaf", "\xe0\x80"};
+static const char *const parts[] = {
+    "a",       "b",        "ab",       "<",    "</s>", "\xc3\xa9",     "\xe2\x82\xac", "\xf0\x9f\x98\x80",
+    "\xc3",    "\xe2\x82", "\xf0\x9f", "\x82", "\xff", "\xed\xa0\x80", "\xf4\x90",     "\xc0\xaf",
+    "\xe0\x80"};
 
 static int vocab_make(void **state) {
     (void)state;
@@ -47,9 +49,9 @@ static int vocab_free(void **state) {
 
 /* Table 3-7 of the Unicode Standard: first byte, range of the second, length. */
 static const u8 well_formed[][5] = {
-    {0x00, 0x7f, 0, 0, 1},          {0xc2, 0xdf, 0x80, 0xbf, 2},    {0xe0, 0xe0, 0xa0, 0xbf, 3},
-    {0xe1, 0xec, 0x80, 0xbf, 3},    {0xed, 0xed, 0x80, 0x9f, 3},    {0xee, 0xef, 0x80, 0xbf, 3},
-    {0xf0, 0xf0, 0x90, 0xbf, 4},    {0xf1, 0xf3, 0x80, 0xbf, 4},    {0xf4, 0xf4, 0x80, 0x8f, 4}};
+    {0x00, 0x7f, 0, 0, 1},       {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+    {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+    {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4}};
 
 /* Each longest beginning of a character that is not completed becomes one U+FFFD (section 3.9). One at the
  * end counts as not completed only if nothing follows (final). */
@@ -61,7 +63,8 @@ static void text_clean(struct str s, bool final, struct buf *out) {
             if (first >= well_formed[r][0] && first <= well_formed[r][1]) {
                 need = well_formed[r][4];
                 for (; n < need && at + n < s.n; n++) {
-                    u8 c = (u8)s.p[at + n], lo = n == 1 ? well_formed[r][2] : 0x80, hi = n == 1 ? well_formed[r][3] : 0xbf;
+                    u8 c = (u8)s.p[at + n], lo = n == 1 ? well_formed[r][2] : 0x80,
+                       hi = n == 1 ? well_formed[r][3] : 0xbf;
                     if (c < lo || c > hi)
                         break;
                 }
@@ -112,8 +115,8 @@ struct trial {
 };
 
 static void trial_make(struct trial *r, u32 *seed) {
-    static const char *const stops[] = {"ab", "aba", "abab", "b<", "</s>", "<", "é", "€a", "a€", "\xef\xbf\xbd", "", "aab",
-                                        "😀😀", "é€"};
+    static const char *const stops[] = {"ab", "aba", "abab",         "b<", "</s>", "<",  "é",
+                                        "€a", "a€",  "\xef\xbf\xbd", "",   "aab",  "😀😀", "é€"};
     r->n = 1 + random_next(seed) % ARRAY_LEN(r->tokens);
     r->n_stops = random_next(seed) % (ARRAY_LEN(r->stops) + 1);
     for (u32 i = 0; i < r->n_stops; i++)
@@ -121,7 +124,8 @@ static void trial_make(struct trial *r, u32 *seed) {
     buf_clear(&r->bytes);
     buf_clear(&r->want);
     for (u32 i = 0; i < r->n; i++) {
-        r->tokens[i] = random_next(seed) % 3 ? random_next(seed) % 1256 : (u8)"ab<\xc3\xa9\xe2\x82\xac"[random_next(seed) % 8];
+        r->tokens[i] = random_next(seed) % 3 ? random_next(seed) % 1256
+                                             : (u8) "ab<\xc3\xa9\xe2\x82\xac"[random_next(seed) % 8];
         buf_add_str(&r->bytes, tokenizer_bytes_of(vocab, r->tokens[i], false));
     }
     text_clean(buf_str(&r->bytes), true, &r->want);

@@ -1,5 +1,6 @@
 /* Goal: merging, special tokens and limits, where the golden texts do not reach. Method: a naive merger that
  * follows the definition (look at all pairs, join the best, leftmost first) over random words of all lengths;
+ * pairs of bytes that the models' expressions keep together or apart;
  * overlapping special tokens with answers worked out by hand; texts of megabytes that must go fast. */
 #include "base/clock.h"
 #include "base/limit.h"
@@ -15,17 +16,20 @@ static struct token_list ids_of(const struct tokenizer *t, struct str text, stru
     return l;
 }
 
-static void ids_are(const struct tokenizer *t, const char *text, struct tokenize_options o, const u32 *want, u32 n) {
+static void ids_are(const struct tokenizer *t, const char *text, struct tokenize_options o, const u32 *want,
+                    u32 n) {
     struct token_list l = ids_of(t, str_of(text), o);
     assert_int_equal(l.n, n);
     assert_memory_equal(l.ids, want, n * sizeof *want);
     token_list_release(&l);
 }
-#define IDS(t, text, options, ...)                                                                                   \
-    ids_are(t, text, (struct tokenize_options)options,                                                                \
-            (const u32[]){__VA_ARGS__}, sizeof((const u32[]){__VA_ARGS__}) / sizeof(u32))
-#define PLAIN {.add_special = false}
-#define PARSED {.parse_special = true}
+#define IDS(t, text, options, ...)                                                                           \
+    ids_are(t, text, (struct tokenize_options)options, (const u32[]){__VA_ARGS__},                           \
+            sizeof((const u32[]){__VA_ARGS__}) / sizeof(u32))
+#define PLAIN                                                                                                \
+    { .add_special = false }
+#define PARSED                                                                                               \
+    { .parse_special = true }
 
 /* --- merging against the definition --- */
 
@@ -158,7 +162,8 @@ static void test_scores(void **state) {
             for (u32 r = 'a'; r < sample.n; r++)
                 for (u32 j = 'a'; j < sample.n; j++)
                     if (sample.tokens[l].n + sample.tokens[r].n == sample.tokens[j].n &&
-                        str_starts(sample.tokens[j], sample.tokens[l]) && str_ends(sample.tokens[j], sample.tokens[r])) {
+                        str_starts(sample.tokens[j], sample.tokens[l]) &&
+                        str_ends(sample.tokens[j], sample.tokens[r])) {
                         assert_true(n_rules < ARRAY_LEN(rules));
                         rules[n_rules++] = (struct rule){l, r, j, -sample.scores[j]};
                     }
@@ -167,6 +172,75 @@ static void test_scores(void **state) {
             word_check(t, rules, n_rules, n, &random);
         tokenizer_close(t);
     }
+}
+
+/* --- words: a merge of two bytes shows whether they are in one word --- */
+
+static bool joins(const char *pre, const char *text, u8 left, u8 right) {
+    char l[4], r[4], both[8], merge[9];
+    u32 n_l = byte_spell(left, l), n_r = byte_spell(right, r);
+    memcpy(both, l, n_l);
+    memcpy(both + n_l, r, n_r);
+    snprintf(merge, sizeof merge, "%.*s %.*s", (int)n_l, l, (int)n_r, r);
+    sample_init(&sample, "gpt2");
+    gguf_put_str(sample.w, "tokenizer.ggml.pre", str_of(pre));
+    gguf_put_str_array(sample.w, "tokenizer.ggml.merges", &(struct str){merge, n_l + n_r + 1}, 1);
+    sample_add_bytes(&sample);
+    u32 joined = sample_add(&sample, (struct str){both, n_l + n_r}, NORMAL, 0);
+    struct tokenizer *t = sample_open_ok(&sample);
+    struct token_list ids = ids_of(t, str_of(text), (struct tokenize_options){0});
+    bool found = false;
+    for (u32 i = 0; i < ids.n; i++)
+        found = found || ids.ids[i] == joined;
+    token_list_release(&ids);
+    tokenizer_close(t);
+    return found;
+}
+
+static void test_words(void **state) {
+    (void)state;
+    static const struct {
+        const char *pre, *text;
+        u8 left, right;
+        bool same_word;
+    } cases[] = {
+        {"tekken", "camelCase", 'l', 'C', false},
+        {"tekken", "HTTPServer", 'P', 'S', true},
+        {"llama-bpe", "camelCase", 'l', 'C', true},
+        {"tekken", "e\xcc\x81", 'e', 0xcc, true},
+        {"gpt-4o", "e\xcc\x81", 'e', 0xcc, true},
+        {"llama-bpe", "e\xcc\x81", 'e', 0xcc, false},
+        {"qwen35", "e\xcc\x81", 'e', 0xcc, true},
+        {"tekken", "\xd0\xb6\xd0\x96", 0xb6, 0xd0, false},
+        {"gpt-4o", "it's", 't', '\'', true},
+        {"tekken", "it's", 't', '\'', false},
+        {"gpt-4o", "it's", '\'', 's', true},
+        {"gpt-2", "it's", '\'', 's', true},
+        {"gpt-2", "it'S", '\'', 'S', false},
+        {"llama-bpe", "it'S", '\'', 'S', true},
+        {"gpt-2", "1234", '2', '3', true},
+        {"llama-bpe", "1234", '3', '4', false},
+        {"llama-bpe", "1234", '2', '3', true},
+        {"qwen2", "1234", '1', '2', false},
+        {"smollm", "a12", 'a', '1', false},
+        {"smollm", " 1", ' ', '1', false},
+        {"gpt-2", " 1", ' ', '1', true},
+        {"gpt-2", "a  b", ' ', 'b', true},
+        {"gpt-2", "a  b", ' ', ' ', false},
+        {"gpt-2", "a   b", ' ', ' ', true},
+        {"gpt-2", "!\n", '!', '\n', false},
+        {"llama-bpe", "!\n", '!', '\n', true},
+        {"gpt-4o", "!/", '!', '/', true},
+        {"deepseek-v3",
+         "\xe4\xb8\x80"
+         "a",
+         0x80, 'a', false},
+        {"default", "a.b", 'a', '.', false},
+        {"gemma4", "a", 'a', 'a', false},
+    };
+    for (u32 i = 0; i < ARRAY_LEN(cases); i++)
+        if (joins(cases[i].pre, cases[i].text, cases[i].left, cases[i].right) != cases[i].same_word)
+            fail_msg("%s: \"%s\"", cases[i].pre, cases[i].text);
 }
 
 /* --- special tokens --- */
@@ -179,7 +253,8 @@ static void test_special(void **state) {
     sample_add_bytes(&sample);
     u32 control = sample_add(&sample, STR("<a>"), CONTROL, 0);
     u32 pair = sample_add(&sample, STR("<a><b>"), CONTROL, 0);
-    u32 user = sample_add(&sample, STR("xyz"), USER, 0), user_long = sample_add(&sample, STR("yzzz"), USER, 0);
+    u32 user = sample_add(&sample, STR("xyz"), USER, 0),
+        user_long = sample_add(&sample, STR("yzzz"), USER, 0);
     u32 unknown = sample_add(&sample, STR("<?>"), UNKNOWN, 0);
     struct tokenizer *t = sample_open_ok(&sample);
     IDS(t, "<a>", PLAIN, '<', 'a', '>');
@@ -208,7 +283,8 @@ static void test_strip(void **state) {
     gguf_put_str(sample.w, "tokenizer.ggml.pre", STR("gpt-2"));
     gguf_put_str_array(sample.w, "tokenizer.ggml.merges", NULL, 0);
     sample_add_bytes(&sample);
-    u32 user = sample_add(&sample, STR("<|user|>"), CONTROL, 0), s = sample_add(&sample, STR("<s>"), CONTROL, 0);
+    u32 user = sample_add(&sample, STR("<|user|>"), CONTROL, 0),
+        s = sample_add(&sample, STR("<s>"), CONTROL, 0);
     struct tokenizer *t = sample_open_ok(&sample);
     IDS(t, "a <|user|> \nb", PARSED, 'a', ' ', user, 'b');
     IDS(t, "<s> <|user|>\n", PARSED, s, ' ', user);
@@ -270,8 +346,8 @@ static void large_check(const struct tokenizer *t, char unit, size_t n) {
 /* Words beyond the limit, runs of white space and of letters for each kind of regular expression. */
 static void test_large(void **state) {
     (void)state;
-    static const char *const pres[] = {"gpt-2", "default", "llama-bpe", "tekken", "gpt-4o", "deepseek-v3", "deepseek-llm",
-                                       "qwen35", "viking"};
+    static const char *const pres[] = {"gpt-2",       "default",      "llama-bpe", "tekken", "gpt-4o",
+                                       "deepseek-v3", "deepseek-llm", "qwen35",    "viking"};
     const struct str merges[] = {STR("a a"), STR("aa aa"), STR("aaaa aaaa"), STR("\xc4\xa0 \xc4\xa0")};
     for (u32 i = 0; i < ARRAY_LEN(pres); i++) {
         sample_init(&sample, "gpt2");
@@ -295,8 +371,9 @@ static void test_large(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merges), cmocka_unit_test(test_scores),    cmocka_unit_test(test_special),
-        cmocka_unit_test(test_strip),  cmocka_unit_test(test_any_bytes), cmocka_unit_test(test_large),
+        cmocka_unit_test(test_merges),  cmocka_unit_test(test_words), cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_special), cmocka_unit_test(test_strip), cmocka_unit_test(test_any_bytes),
+        cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests_name("tokenize", tests, NULL, NULL);
 }

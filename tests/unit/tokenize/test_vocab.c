@@ -86,7 +86,8 @@ static void test_lists(void **state) {
 static void test_special_ids(void **state) {
     (void)state;
     bpe_init("llama-bpe");
-    u32 bos = sample_add(&sample, STR("<bos>"), CONTROL, 0), eos = sample_add(&sample, STR("<stop>"), CONTROL, 0);
+    u32 bos = sample_add(&sample, STR("<bos>"), CONTROL, 0),
+        eos = sample_add(&sample, STR("<stop>"), CONTROL, 0);
     gguf_put_u32(sample.w, "tokenizer.ggml.bos_token_id", bos);
     gguf_put_u32(sample.w, "tokenizer.ggml.eos_token_id", eos);
     gguf_put_u32(sample.w, "tokenizer.ggml.eot_token_id", 4000000000u); /* not in the vocabulary: ignored */
@@ -119,7 +120,8 @@ static void test_special_ids(void **state) {
 static void test_ends(void **state) {
     (void)state;
     bpe_init("gpt-2");
-    u32 im_end = sample_add(&sample, STR("<|im_end|>"), NORMAL, 0), end = sample_add(&sample, STR("<|end|>"), CONTROL, 0);
+    u32 im_end = sample_add(&sample, STR("<|im_end|>"), NORMAL, 0),
+        end = sample_add(&sample, STR("<|end|>"), CONTROL, 0);
     u32 channel = sample_add(&sample, STR("<|channel|>"), CONTROL, 0);
     u32 fim = sample_add(&sample, STR("<|fim_prefix|>"), USER, 0);
     struct tokenizer *t = sample_open_ok(&sample);
@@ -131,7 +133,8 @@ static void test_ends(void **state) {
     tokenizer_close(t);
     bpe_init("gpt-4o");
     end = sample_add(&sample, STR("<|end|>"), CONTROL, 0);
-    u32 finish = sample_add(&sample, STR("<|return|>"), CONTROL, 0), call = sample_add(&sample, STR("<|call|>"), CONTROL, 0);
+    u32 finish = sample_add(&sample, STR("<|return|>"), CONTROL, 0),
+        call = sample_add(&sample, STR("<|call|>"), CONTROL, 0);
     t = sample_open_ok(&sample);
     assert_true(tokenizer_is_end(t, finish) && tokenizer_is_end(t, call));
     assert_false(tokenizer_is_end(t, end));
@@ -142,7 +145,8 @@ static void test_ends(void **state) {
 static void test_texts(void **state) {
     (void)state;
     bpe_init(NULL); /* no pre-tokenizer named: the default one */
-    u32 the = sample_add(&sample, STR("\xc4\xa0the"), NORMAL, 0), twice = sample_add(&sample, STR("twice"), NORMAL, 0);
+    u32 the = sample_add(&sample, STR("\xc4\xa0the"), NORMAL, 0),
+        twice = sample_add(&sample, STR("twice"), NORMAL, 0);
     u32 again = sample_add(&sample, STR("twice"), NORMAL, 0), empty = sample_add(&sample, STR(""), NORMAL, 0);
     u32 foreign = sample_add(&sample, STR("\xe5\xad\x97 x"), NORMAL, 0); /* not of the alphabet: itself */
     u32 unused = sample_add(&sample, STR("gone"), UNUSED_TOKEN, 0);
@@ -169,14 +173,19 @@ static void test_blank(void **state) {
     sample_init(&sample, "llama");
     sample_add(&sample, STR("<unk>"), UNKNOWN, 0);
     u32 bos = sample_add(&sample, STR("<s>"), CONTROL, 0), eos = sample_add(&sample, STR("</s>"), CONTROL, 0);
-    u32 a = sample_add(&sample, STR("\xe2\x96\x81" "a"), NORMAL, -1), blank = sample_add(&sample, STR("\xe2\x96\x81"), NORMAL, -2);
+    u32 a = sample_add(&sample,
+                       STR("\xe2\x96\x81"
+                           "a"),
+                       NORMAL, -1),
+        blank = sample_add(&sample, STR("\xe2\x96\x81"), NORMAL, -2);
     u32 x = sample_add(&sample, STR("<0x78>"), BYTE, 0);
     sample_add(&sample, STR("a"), NORMAL, -3);
     struct tokenizer *t = sample_open_ok(&sample);
     struct tokenize_scratch *s = tokenize_scratch_new();
     struct token_list l = {0};
     struct buf back = {0};
-    tokenize(t, s, STR("a x</s>a"), (struct tokenize_options){.add_special = true, .parse_special = true}, &l);
+    tokenize(t, s, STR("a x</s>a"), (struct tokenize_options){.add_special = true, .parse_special = true},
+             &l);
     const u32 want[] = {bos, a, blank, x, eos, a};
     assert_int_equal(l.n, ARRAY_LEN(want));
     assert_memory_equal(l.ids, want, sizeof want);
