@@ -93,6 +93,8 @@
 /* --- wire --- */
 /* One message; a request body plus its resolved history. */
 #define LIMIT_WIRE_MESSAGE_BYTES (96u << 20)
+/* Requests that an engine has not read yet (it is stopped, or starts): beyond it a request gets 503. */
+#define LIMIT_WIRE_QUEUED_BYTES (64u << 20)
 
 /* Bounds that must fit each other. */
 _Static_assert(LIMIT_RUNNING <= LIMIT_STEP_ROWS, "every decoding request has a row in every step");

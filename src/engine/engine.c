@@ -134,29 +134,50 @@ static struct slot *find_slot(struct engine *en, u32 model_id) {
     return NULL;
 }
 
+/* No request, job or load refers to it. */
+static bool slot_is_idle(const struct engine *en, const struct slot *s) {
+    struct sched_model_state ms;
+    bool known = sched_model_state(en->sched, s->model_id, &ms);
+    if (s->n_preparing || (s->state != SLOT_BROKEN && s->state != SLOT_KNOWN) || (known && (ms.n_waiting || ms.loading)))
+        return false;
+    for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
+        for (const struct request *q = en->requests.chains[i]; q; q = q->next)
+            if (q->slot == s)
+                return false;
+    return true;
+}
+
+static void forget_slot(struct engine *en, struct slot *s) {
+    u32 at = 0;
+    while (en->slots[at] != s)
+        at++;
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_FORGET, .now_ns = clock_ns(), .model_id = s->model_id});
+    slot_free(s);
+    en->slots[at] = en->slots[--en->n_slots];
+}
+
 /* Makes room in the table by forgetting a model that nothing uses. */
-static bool forget_unused_slot(struct engine *en) {
-    for (u32 i = 0; i < en->n_slots; i++) {
-        struct sched_model_state ms;
-        struct slot *s = en->slots[i];
-        bool known = sched_model_state(en->sched, s->model_id, &ms);
-        bool idle = s->state == SLOT_BROKEN || (s->state == SLOT_KNOWN && known && !ms.n_waiting && !ms.loading);
-        if (!idle)
-            continue;
-        sched_event(en->sched, &(struct sched_event){.kind = SCHED_FORGET, .now_ns = clock_ns(), .model_id = s->model_id});
-        slot_free(s);
-        en->slots[i] = en->slots[--en->n_slots];
-        return true;
-    }
+static bool forget_idle_slot(struct engine *en) {
+    for (u32 i = 0; i < en->n_slots; i++)
+        if (slot_is_idle(en, en->slots[i])) {
+            forget_slot(en, en->slots[i]);
+            return true;
+        }
     return false;
 }
 
 static void on_model(struct engine *en, const struct wire_model *m, int fd) {
-    if (find_slot(en, m->model_id) || (en->n_slots == LIMIT_MODELS && !forget_unused_slot(en))) {
+    struct slot *s = find_slot(en, m->model_id);
+    /* A file that could not be used may have been replaced meanwhile. */
+    if (s && s->error.status != OK && slot_is_idle(en, s)) {
+        forget_slot(en, s);
+        s = NULL;
+    }
+    if (s || (en->n_slots == LIMIT_MODELS && !forget_idle_slot(en))) {
         close(fd); /* known already; or its requests will be told that it is unknown */
         return;
     }
-    struct slot *s = slot_new(m, fd, &en->model_config, team_threads(en->team), en->settings.num_ctx);
+    s = slot_new(m, fd, &en->model_config, team_threads(en->team), en->settings.num_ctx);
     en->slots[en->n_slots++] = s;
     slot_check(s, en->loader);
 }
@@ -223,8 +244,8 @@ static void on_generate(struct engine *en, struct arena *arena, const struct wir
     q->slot = find_slot(en, g->request.model_id);
     if (!q->slot || q->slot->state == SLOT_BROKEN) {
         request_add(&en->requests, q);
-        fail_request(en, q, q->slot ? q->slot->error.status : ERR_NOT_FOUND,
-                     q->slot ? q->slot->error.text : "the model was never announced to the engine");
+        fail_request(en, q, q->slot ? q->slot->error.status : ERR_BUSY,
+                     q->slot ? q->slot->error.text : "too many models are in use at once; try again later");
         return;
     }
     if (q->slot->state != SLOT_CHECKING) {
@@ -547,7 +568,9 @@ int engine_run(int fd, const struct settings *settings) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "minka-engine");
     signal(SIGPIPE, SIG_IGN);
-    signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the server, which decides */
+    /* Ctrl-C goes to the whole terminal group, systemd's SIGTERM to the whole unit: the server decides. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
     engine_init(&engine, fd, settings);
     enum status status = loop(&engine, &err);
     if (status == ERR_IO)

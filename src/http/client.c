@@ -131,7 +131,8 @@ static enum status outcome(struct http_client *c, CURLcode code, struct err *err
     if (code == CURLE_ABORTED_BY_CALLBACK || c->stopped)
         return err_set(err, ERR_CANCELED, "canceled");
     if (c->too_large)
-        return err_set(err, ERR_TOO_LARGE, "the server's answer is larger than %u MiB", LIMIT_CLIENT_BYTES >> 20);
+        return err_set(err, ERR_TOO_LARGE, "the server's answer is larger than %u MiB",
+                       LIMIT_CLIENT_BYTES >> 20);
     if (c->status >= 400)
         return refused(c, err);
     if (code != CURLE_OK)

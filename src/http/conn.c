@@ -105,7 +105,8 @@ void conn_idle(struct conn *k) {
 /* --- life --- */
 
 static void peer_format(struct conn *k) {
-    const struct sockaddr *a = MHD_get_connection_info(k->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+    const struct sockaddr *a =
+        MHD_get_connection_info(k->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
     snprintf(k->peer, sizeof k->peer, "unix");
     if (a && a->sa_family == AF_INET) {
         inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, k->peer, sizeof k->peer);
@@ -175,7 +176,8 @@ static void conn_close(struct conn *k) {
     uv_close((uv_handle_t *)&k->recheck, on_conn_handle_closed);
 }
 
-void conn_notify(void *cls, struct MHD_Connection *c, void **socket_context, enum MHD_ConnectionNotificationCode code) {
+void conn_notify(void *cls, struct MHD_Connection *c, void **socket_context,
+                 enum MHD_ConnectionNotificationCode code) {
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         *socket_context = conn_new(cls, c);
     } else {

@@ -85,16 +85,13 @@ static void limits_fill(struct httpd_options *o) {
 }
 
 static struct MHD_Daemon *daemon_start(struct httpd *d, int fd) {
-    return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, request_access, d,
-                            MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd,
-                            MHD_OPTION_NOTIFY_CONNECTION, conn_notify, d,
-                            MHD_OPTION_NOTIFY_COMPLETED, request_completed, d,
-                            MHD_OPTION_URI_LOG_CALLBACK, request_uri, d,
-                            MHD_OPTION_UNESCAPE_CALLBACK, keep_raw, NULL,
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)d->limit.connections_max,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1,
-                            MHD_OPTION_END);
+    return MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, request_access, d, MHD_OPTION_LISTEN_SOCKET,
+        (MHD_socket)fd, MHD_OPTION_NOTIFY_CONNECTION, conn_notify, d, MHD_OPTION_NOTIFY_COMPLETED,
+        request_completed, d, MHD_OPTION_URI_LOG_CALLBACK, request_uri, d, MHD_OPTION_UNESCAPE_CALLBACK,
+        keep_raw, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)d->limit.connections_max, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_END);
 }
 
 static void on_handle_closed(uv_handle_t *h) {
@@ -103,8 +100,8 @@ static void on_handle_closed(uv_handle_t *h) {
         free(d);
 }
 
-enum status httpd_start_with(uv_loop_t *loop, int fd, const struct httpd_handler *h, const struct httpd_options *o,
-                             struct httpd **out, struct err *err) {
+enum status httpd_start_with(uv_loop_t *loop, int fd, const struct httpd_handler *h,
+                             const struct httpd_options *o, struct httpd **out, struct err *err) {
     process_prepare();
     struct httpd *d = xcalloc(1, sizeof *d);
     d->loop = loop;
@@ -136,7 +133,8 @@ enum status httpd_start_with(uv_loop_t *loop, int fd, const struct httpd_handler
     return OK;
 }
 
-enum status httpd_start(uv_loop_t *loop, int fd, const struct httpd_handler *h, struct httpd **out, struct err *err) {
+enum status httpd_start(uv_loop_t *loop, int fd, const struct httpd_handler *h, struct httpd **out,
+                        struct err *err) {
     return httpd_start_with(loop, fd, h, NULL, out, err);
 }
 
@@ -151,6 +149,8 @@ void httpd_drain(struct httpd *d) {
         conn_recheck(k);
     httpd_wake(d);
 }
+
+u32 httpd_connections(const struct httpd *d) { return (u32)d->n_conns; }
 
 void httpd_stop(struct httpd *d) {
     check(!d->in_mhd);

@@ -43,20 +43,23 @@ struct httpd_options {
 
 /* fd: a bound, listening, non-blocking socket (TCP or Unix), owned from now on, also on failure. The process
  * ignores SIGPIPE afterwards and may open as many descriptors as the system lets it. */
-enum status httpd_start(uv_loop_t *loop, int fd, const struct httpd_handler *h, struct httpd **out, struct err *err) MUST_USE;
+enum status httpd_start(uv_loop_t *loop, int fd, const struct httpd_handler *h, struct httpd **out,
+                        struct err *err) MUST_USE;
 /* The same with other bounds; o may be NULL. */
-enum status httpd_start_with(uv_loop_t *loop, int fd, const struct httpd_handler *h, const struct httpd_options *o,
-                             struct httpd **out, struct err *err) MUST_USE;
+enum status httpd_start_with(uv_loop_t *loop, int fd, const struct httpd_handler *h,
+                             const struct httpd_options *o, struct httpd **out, struct err *err) MUST_USE;
 /* Stops accepting and closes idle connections; open requests go on and close theirs when answered. */
 void httpd_drain(struct httpd *d);
+/* Connections that are open now. */
+u32 httpd_connections(const struct httpd *d);
 /* Ends everything; on_gone for open requests. Not from inside a callback of the handler. d is invalid
  * afterwards; the loop must turn once more to close its handles. */
 void httpd_stop(struct httpd *d);
 
 /* --- the request; strings valid until on_gone --- */
 struct str http_method(const struct http_request *r); /* any token, upper case or not */
-struct str http_path(const struct http_request *r);  /* percent-decoded; %00 and bad escapes gave 400 */
-struct str http_query(const struct http_request *r); /* raw, without '?' */
+struct str http_path(const struct http_request *r);   /* percent-decoded; %00 and bad escapes gave 400 */
+struct str http_query(const struct http_request *r);  /* raw, without '?' */
 struct str http_header(const struct http_request *r, const char *name); /* empty if absent */
 /* Numeric address of the client, "unix" for a Unix socket. */
 const char *http_peer(const struct http_request *r);
@@ -69,11 +72,12 @@ u64 http_arrival_ns(const struct http_request *r); /* clock_ns when the headers 
  * characters are refused (the header is left out). */
 void http_add_header(struct http_request *r, const char *name, struct str value);
 /* content_type NULL: none. For HEAD the body is left out, its length told. */
-void http_reply(struct http_request *r, u32 status, const char *content_type, struct str body); /* body copied */
+void http_reply(struct http_request *r, u32 status, const char *content_type,
+                struct str body); /* body copied */
 void http_stream_begin(struct http_request *r, u32 status, const char *content_type);
 /* Copies. What is written within one turn of the loop goes out together, otherwise one write is one chunk as
- * far as the socket allows. False: the reader is too slow (over LIMIT_STREAM_UNSENT_BYTES), nothing was taken:
- * the caller aborts. Ignored (true) after end and abort. */
+ * far as the socket allows. False: the reader is too slow (over LIMIT_STREAM_UNSENT_BYTES), nothing was
+ * taken: the caller aborts. Ignored (true) after end and abort. */
 bool http_stream_write(struct http_request *r, struct str bytes) MUST_USE;
 size_t http_stream_unsent(const struct http_request *r);
 void http_stream_end(struct http_request *r);

@@ -86,7 +86,8 @@ struct http_request {
 void httpd_wake(struct httpd *d);
 
 /* MHD_NotifyConnectionCallback. */
-void conn_notify(void *cls, struct MHD_Connection *c, void **socket_context, enum MHD_ConnectionNotificationCode code);
+void conn_notify(void *cls, struct MHD_Connection *c, void **socket_context,
+                 enum MHD_ConnectionNotificationCode code);
 struct conn *conn_of(struct MHD_Connection *c);
 void conn_deadline_set(struct conn *k, u32 ms); /* 0 = none */
 /* Looks at a half-closed connection again soon. */
@@ -102,7 +103,8 @@ void conn_idle(struct conn *k);
 void *request_uri(void *cls, const char *uri, struct MHD_Connection *c);
 enum MHD_Result request_access(void *cls, struct MHD_Connection *c, const char *url, const char *method,
                                const char *version, const char *data, size_t *size, void **con_cls);
-void request_completed(void *cls, struct MHD_Connection *c, void **con_cls, enum MHD_RequestTerminationCode code);
+void request_completed(void *cls, struct MHD_Connection *c, void **con_cls,
+                       enum MHD_RequestTerminationCode code);
 /* The handler has r and its answer is not complete: a disconnect ends it. */
 bool request_open(const struct http_request *r);
 /* Tells the handler, then unwinds. */

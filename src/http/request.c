@@ -127,7 +127,8 @@ static const char *reject_text(u32 status) {
 
 static enum MHD_Result reject(struct http_request *r, u32 status) {
     const char *text = reject_text(status);
-    struct MHD_Response *m = MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *m =
+        MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_PERSISTENT);
     if (!m)
         return MHD_NO;
     response_add(m, "Content-Type", "application/json; charset=utf-8");
@@ -175,9 +176,9 @@ static enum MHD_Result request_begin(struct http_request *r, const char *method,
     bool has_body = f.n_encoding || f.length;
     k->body_mark = 0;
     conn_deadline_set(k, has_body ? k->d->limit.body_stall_ms : 0);
-    u32 refused = !framing_ok(&f, version) || !path_set(r)  ? 400
-                  : f.length > k->d->limit.body_bytes_max ? 413
-                                                            : 0;
+    u32 refused = !framing_ok(&f, version) || !path_set(r) ? 400
+                  : f.length > k->d->limit.body_bytes_max  ? 413
+                                                           : 0;
     if (!refused)
         return MHD_YES;
     if (f.n_length || f.n_encoding)
@@ -260,7 +261,8 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *c, const char *
     return request_proceed(r);
 }
 
-void request_completed(void *cls, struct MHD_Connection *c, void **con_cls, enum MHD_RequestTerminationCode code) {
+void request_completed(void *cls, struct MHD_Connection *c, void **con_cls,
+                       enum MHD_RequestTerminationCode code) {
     struct httpd *d = cls;
     struct http_request *r = *con_cls;
     struct conn *k = r->conn;
@@ -300,9 +302,15 @@ void request_lost(struct http_request *r) {
 
 /* --- the handler's side --- */
 
-struct str http_method(const struct http_request *r) { return r->method; }
-struct str http_path(const struct http_request *r) { return r->path; }
-struct str http_query(const struct http_request *r) { return r->query; }
+struct str http_method(const struct http_request *r) {
+    return r->method;
+}
+struct str http_path(const struct http_request *r) {
+    return r->path;
+}
+struct str http_query(const struct http_request *r) {
+    return r->query;
+}
 const char *http_peer(const struct http_request *r) { return r->conn->peer; }
 void http_set_data(struct http_request *r, void *data) { r->data = data; }
 void *http_data(const struct http_request *r) { return r->data; }

@@ -1,7 +1,8 @@
 /* link.c - engine supervision, journal, and the backend that the dialects call.
  *
  * An engine that dies fails its open requests with the reference's text and is started again, at once the
- * first time, then after a growing pause while it keeps dying. */
+ * first time, then after a growing pause while it keeps dying. The socket for the next engine is made when the
+ * last one is lost: what arrives in the pause waits in it. */
 #include "server/link.h"
 
 #include "base/clock.h"
@@ -17,11 +18,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define RESTART_MS_FIRST 20u
 #define RESTART_MS_MAX 5000u
 /* An engine that lived this long has recovered from whatever killed the one before. */
 #define RESTART_FORGIVE_NS 60000000000ull
 /* CPU quota and memory are read again at this pace and sent to the engine, which can not read them. */
 #define LIMITS_EVERY_MS 2000u
+/* Model files under way to the engine at once; the connection holds 64. */
+#define FDS_QUEUED_MAX 32u
 
 static const char engine_died_text[] = "model runner has unexpectedly stopped, this may be due to resource limitations or an "
                                        "internal error, check minka server logs for details";
@@ -35,8 +39,17 @@ struct known_model {
 struct open_request {
     struct open_request *next; /* in its hash chain */
     u64 id;
+    u32 model_id;
     struct api_sink sink;
     bool started;
+};
+
+/* Our end of the socket pair to one engine. */
+struct channel {
+    uv_poll_t poll;
+    struct wire_conn *conn;
+    struct link *link;
+    int engine_fd; /* the other end, until the engine has it; then -1 */
 };
 
 struct link {
@@ -45,11 +58,10 @@ struct link {
     struct store *store;
     uv_process_t process;
     bool process_open; /* the handle is known to the loop */
-    uv_poll_t poll;
-    bool poll_open;
     uv_prepare_t flush;     /* writes once per turn of the loop what the turn has queued */
     uv_timer_t restart, limits;
-    struct wire_conn *conn; /* NULL while no engine runs */
+    struct channel *channel; /* NULL only while closing */
+    u32 n_fds_queued;        /* at most: model files that the channel has not sent yet */
     u64 started_ns;
     u32 restart_ms;
     bool closing;
@@ -106,6 +118,9 @@ static void on_event(struct link *l, const struct gen_event *e) {
         (*at)->started = true;
         l->n_waiting--;
     }
+    /* The engine may know the model as unusable, or not any more: the next request brings the file again. */
+    if (e->kind == GEN_ERROR)
+        l->models[(*at)->model_id - 1].announced = false;
     if (e->kind == GEN_DONE || e->kind == GEN_ERROR)
         close_request(l, at);
     sink.on_event(sink.ctx, e);
@@ -116,13 +131,14 @@ static void engine_lost(struct link *l);
 static void read_engine(struct link *l) {
     struct err err;
     struct arena arena;
+    struct channel *c = l->channel;
     arena_init(&arena, 0);
-    enum status status = wire_read(l->conn, &err);
+    enum status status = wire_read(c->conn, &err);
     while (status == OK) {
         struct wire_message m;
         int fd;
         bool got;
-        status = wire_next(l->conn, &arena, &m, &fd, &got, &err);
+        status = wire_next(c->conn, &arena, &m, &fd, &got, &err);
         if (status != OK || !got)
             break;
         if (m.type == WIRE_EVENT)
@@ -142,25 +158,28 @@ static void read_engine(struct link *l) {
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
-    struct link *l = poll->data;
+    struct channel *c = poll->data;
     (void)status;
-    if (l->conn && (events & UV_READABLE))
-        read_engine(l);
+    if (events & UV_READABLE)
+        read_engine(c->link);
 }
 
-static void watch(struct link *l) {
-    uv_poll_start(&l->poll, UV_READABLE | (wire_wants_write(l->conn) ? UV_WRITABLE : 0), on_poll);
+static void watch(struct channel *c) {
+    uv_poll_start(&c->poll, UV_READABLE | (wire_wants_write(c->conn) ? UV_WRITABLE : 0), on_poll);
 }
 
 static void on_flush(uv_prepare_t *flush) {
     struct link *l = flush->data;
     struct err err;
-    if (!l->conn)
+    if (!l->channel)
         return;
-    if (wire_flush(l->conn, &err) != OK)
+    if (wire_flush(l->channel->conn, &err) != OK)
         engine_lost(l);
-    else
-        watch(l);
+    if (!l->channel)
+        return;
+    if (!wire_wants_write(l->channel->conn))
+        l->n_fds_queued = 0;
+    watch(l->channel);
 }
 
 /* --- the process --- */
@@ -171,21 +190,55 @@ static void handle_closed(uv_handle_t *h) {
         l->on_closed(l->closed_ctx);
 }
 
-static void poll_closed(uv_handle_t *h) {
-    struct link *l = h->data;
-    l->poll_open = false;
-    wire_conn_free(l->conn);
-    l->conn = NULL;
+static void channel_closed(uv_handle_t *h) {
+    struct channel *c = h->data;
+    h->data = c->link;
+    wire_conn_free(c->conn);
+    if (c->engine_fd >= 0)
+        close(c->engine_fd);
     handle_closed(h);
+    free(c);
 }
 
-/* The connection is of no use any more; the process is ended if it has not ended by itself. */
+static void channel_open(struct link *l) {
+    struct channel *c = xcalloc(1, sizeof *c);
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        die("cannot make the engine's socket: %s", strerror(errno));
+    c->link = l;
+    c->conn = wire_conn_new(pair[0]);
+    c->engine_fd = pair[1];
+    if (uv_poll_init(l->loop, &c->poll, pair[0]))
+        die("cannot watch the engine's socket");
+    c->poll.data = c;
+    l->n_handles++;
+    l->n_fds_queued = 0;
+    l->channel = c;
+    watch(c);
+}
+
+static void channel_close(struct link *l) {
+    struct channel *c = l->channel;
+    l->channel = NULL;
+    uv_close((uv_handle_t *)&c->poll, channel_closed);
+}
+
+/* The engine is of no use any more: its requests fail, it is ended if it has not ended by itself, and the
+ * socket of the next one opens. */
 static void engine_lost(struct link *l) {
-    if (!l->poll_open || uv_is_closing((uv_handle_t *)&l->poll))
+    if (!l->channel)
         return;
-    uv_close((uv_handle_t *)&l->poll, poll_closed);
-    if (l->process_open)
+    channel_close(l);
+    if (l->process_open && !uv_is_closing((uv_handle_t *)&l->process))
         uv_process_kill(&l->process, SIGKILL);
+    l->state = (struct wire_state){0};
+    for (u32 i = 0; i < l->n_models; i++)
+        l->models[i].announced = false;
+    if (l->closing)
+        return;
+    log_error("engine is lost", "open_requests=%u", l->n_open);
+    fail_all(l, ERR_INTERNAL, engine_died_text);
+    channel_open(l);
 }
 
 static void start_engine(struct link *l);
@@ -201,18 +254,16 @@ static void process_closed(uv_handle_t *h) {
 static void on_exit_(uv_process_t *process, i64 code, int signal_number) {
     struct link *l = process->data;
     bool quick = clock_ns() - l->started_ns < RESTART_FORGIVE_NS;
-    if (l->poll_open && l->conn)
-        read_engine(l); /* what it still said */
-    engine_lost(l);
+    /* If the channel is still that of this engine: what it still said, at whose end it is lost. */
+    if (l->channel && l->channel->engine_fd < 0)
+        read_engine(l);
+    if (l->channel && l->channel->engine_fd < 0)
+        engine_lost(l);
     uv_close((uv_handle_t *)process, process_closed);
-    l->state = (struct wire_state){0};
-    for (u32 i = 0; i < l->n_models; i++)
-        l->models[i].announced = false;
     if (l->closing)
         return;
-    log_error("engine has ended", "code=%" PRId64 " signal=%d open_requests=%u", code, signal_number, l->n_open);
-    fail_all(l, ERR_INTERNAL, engine_died_text);
-    l->restart_ms = quick ? MIN(MAX(l->restart_ms * 2, 50u), RESTART_MS_MAX) : 0;
+    l->restart_ms = !quick ? 0 : l->restart_ms ? MIN(l->restart_ms * 2, RESTART_MS_MAX) : RESTART_MS_FIRST;
+    log_error("engine has ended", "code=%" PRId64 " signal=%d restart_in_ms=%u", code, signal_number, l->restart_ms);
     uv_timer_start(&l->restart, on_restart, l->restart_ms, 0);
 }
 
@@ -230,12 +281,12 @@ static void send_limits(struct link *l, bool first) {
         return;
     l->sent_limits = limits;
     struct wire_message m = {.type = WIRE_LIMITS, .limits = limits};
-    wire_send(l->conn, &m, -1);
+    wire_send(l->channel->conn, &m, -1);
 }
 
 static void on_limits(uv_timer_t *timer) {
     struct link *l = timer->data;
-    if (l->conn)
+    if (l->channel && l->channel->engine_fd < 0)
         send_limits(l, false);
 }
 
@@ -267,29 +318,20 @@ static enum status spawn(struct link *l, int fd, struct err *err) {
 
 static void start_engine(struct link *l) {
     struct err err;
-    int pair[2];
-    if (l->poll_open || l->process_open) { /* the last one is still being closed */
+    if (l->process_open) { /* the last one is still being closed */
         uv_timer_start(&l->restart, on_restart, 10, 0);
         return;
     }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-        die("cannot make the engine's socket: %s", strerror(errno));
-    enum status status = spawn(l, pair[1], &err);
-    close(pair[1]);
-    if (status != OK) {
-        close(pair[0]);
+    if (spawn(l, l->channel->engine_fd, &err) != OK) {
         log_error("engine does not start, trying again", "error=\"%s\"", err.text);
+        engine_lost(l);
         uv_timer_start(&l->restart, on_restart, RESTART_MS_MAX, 0);
         return;
     }
+    close(l->channel->engine_fd);
+    l->channel->engine_fd = -1;
     l->started_ns = clock_ns();
-    l->conn = wire_conn_new(pair[0]);
-    uv_poll_init(l->loop, &l->poll, pair[0]);
-    l->poll.data = l;
-    l->poll_open = true;
-    l->n_handles++;
     send_limits(l, true);
-    watch(l);
 }
 
 enum status link_new(uv_loop_t *loop, const struct settings *settings, struct store *store, struct link **out,
@@ -306,6 +348,7 @@ enum status link_new(uv_loop_t *loop, const struct settings *settings, struct st
     l->n_handles = 3;
     uv_prepare_start(&l->flush, on_flush);
     uv_timer_start(&l->limits, on_limits, LIMITS_EVERY_MS, LIMITS_EVERY_MS);
+    channel_open(l);
     start_engine(l);
     *out = l;
     return OK;
@@ -371,14 +414,18 @@ static enum status announce(struct link *l, u32 model_id, struct err *err) {
     struct known_model *k = &l->models[model_id - 1];
     struct wire_message m = {.type = WIRE_MODEL};
     int fd;
-    if (k->announced)
+    /* More models than the engine has places: it may have forgotten this one. */
+    if (k->announced && l->n_models <= LIMIT_MODELS)
         return OK;
+    if (l->n_fds_queued >= FDS_QUEUED_MAX)
+        return err_set(err, ERR_BUSY, "the engine has not taken the last models yet");
     TRY(store_open_blob(l->store, str_of(k->digest), &fd, &m.model.file_bytes, err));
     m.model.model_id = model_id;
     m.model.name = str_of(k->name);
     digest_bytes(k->digest, m.model.digest);
-    wire_send(l->conn, &m, fd);
+    wire_send(l->channel->conn, &m, fd);
     close(fd);
+    l->n_fds_queued++;
     k->announced = true;
     return OK;
 }
@@ -387,14 +434,14 @@ static enum status backend_generate(void *ctx, const struct store_model *m, stru
                                     struct api_sink sink, u32 *retry_after_s, struct err *err) {
     struct link *l = ctx;
     *retry_after_s = 0;
-    if (l->n_waiting >= l->settings->max_queue) {
+    if (!l->channel)
+        return err_set(err, ERR_INTERNAL, "%s", engine_died_text);
+    if (l->n_waiting >= l->settings->max_queue || wire_queued_bytes(l->channel->conn) > LIMIT_WIRE_QUEUED_BYTES) {
         /* About how long the requests before this one take, from what has been measured so far. */
         f64 per_request_s = l->state.tokens_per_s > 0 ? 100 / l->state.tokens_per_s : 1;
         *retry_after_s = (u32)MAX(1.0, MIN(600.0, per_request_s * l->n_waiting));
         return err_set(err, ERR_BUSY, "server busy, please try again.  maximum pending requests exceeded");
     }
-    if (!l->conn)
-        return err_set(err, ERR_INTERNAL, "%s", engine_died_text);
     u32 model_id = model_id_of(l, m);
     if (!model_id)
         model_id = know_model(l, m);
@@ -402,13 +449,14 @@ static enum status backend_generate(void *ctx, const struct store_model *m, stru
     struct open_request *o = xcalloc(1, sizeof *o), **at;
     r->id = o->id = ++l->last_id;
     r->model_id = model_id;
+    o->model_id = model_id;
     o->sink = sink;
     at = find_open(l, o->id);
     *at = o;
     l->n_open++;
     l->n_waiting++;
     struct wire_message msg = {.type = WIRE_GENERATE, .stream_id = r->id, .generate = {*r, keep_alive_ns}};
-    wire_send(l->conn, &msg, -1);
+    wire_send(l->channel->conn, &msg, -1);
     return OK;
 }
 
@@ -419,15 +467,15 @@ static void backend_cancel(void *ctx, u64 request_id) {
         return;
     close_request(l, at);
     struct wire_message m = {.type = WIRE_CANCEL, .stream_id = request_id};
-    if (l->conn)
-        wire_send(l->conn, &m, -1);
+    if (l->channel)
+        wire_send(l->channel->conn, &m, -1);
 }
 
 static void backend_expire(void *ctx, const struct store_model *m, i64 keep_alive_ns) {
     struct link *l = ctx;
     struct wire_message msg = {.type = WIRE_EXPIRE, .expire = {model_id_of(l, m), keep_alive_ns}};
-    if (l->conn && msg.expire.model_id && l->models[msg.expire.model_id - 1].announced)
-        wire_send(l->conn, &msg, -1);
+    if (l->channel && msg.expire.model_id && l->models[msg.expire.model_id - 1].announced)
+        wire_send(l->channel->conn, &msg, -1);
 }
 
 static const struct wire_state *backend_state(void *ctx) {

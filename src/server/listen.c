@@ -103,7 +103,16 @@ static enum status open_unix(const struct settings *s, struct listener *out, str
     if (lstat(s->unix_path, &st) == 0 && S_ISSOCK(st.st_mode))
         unlink(s->unix_path);
     out->fd = bind_and_listen((struct sockaddr *)&a, sizeof a);
-    return out->fd >= 0 ? OK : err_errno(err, ERR_IO, "cannot listen on %s", out->url);
+    if (out->fd < 0)
+        return err_errno(err, ERR_IO, "cannot listen on %s", out->url);
+    snprintf(out->unix_path, sizeof out->unix_path, "%s", s->unix_path);
+    return OK;
+}
+
+void listener_forget(struct listener *l) {
+    if (l->unix_path[0])
+        unlink(l->unix_path);
+    l->unix_path[0] = 0;
 }
 
 /* sd_listen_fds(3): one socket on descriptor 3, meant for this process. */

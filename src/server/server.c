@@ -21,6 +21,7 @@ struct server {
     struct link *link;
     struct api *api;
     struct httpd *httpd;
+    struct listener listener;
     uv_signal_t on_int, on_term;
     uv_timer_t drain;
     bool draining, stopping;
@@ -35,6 +36,7 @@ static void stop(struct server *s) {
         return;
     s->stopping = true;
     notify_systemd("STOPPING=1");
+    listener_forget(&s->listener);
     httpd_stop(s->httpd);
     link_close(s->link, link_closed, s);
     uv_close((uv_handle_t *)&s->on_int, NULL);
@@ -45,7 +47,9 @@ static void stop(struct server *s) {
 static void on_drain_tick(uv_timer_t *timer) {
     struct server *s = timer->data;
     s->drained_ms += 50;
-    if (link_open_requests(s->link) == 0 || s->drained_ms >= DRAIN_MS)
+    /* Also what has been computed must reach its client: connections close behind their last answer. */
+    bool done = link_open_requests(s->link) == 0 && httpd_connections(s->httpd) == 0;
+    if (done || s->drained_ms >= DRAIN_MS)
         stop(s);
 }
 
@@ -73,7 +77,6 @@ static void raise_descriptor_limit(void) {
 }
 
 static enum status start(struct server *s, const struct settings *settings, struct err *err) {
-    struct listener listener;
     struct api_config config = {
         .version = STR(MINKA_VERSION),
         .origins = str_of(settings->origins),
@@ -89,14 +92,14 @@ static enum status start(struct server *s, const struct settings *settings, stru
                      settings->keep_alive);
     }
     TRY(store_open(settings->models, &s->store, err));
-    TRY(listener_open(settings, &listener, err));
-    config.loopback = listener.loopback;
+    TRY(listener_open(settings, &s->listener, err));
+    config.loopback = s->listener.loopback;
     TRY(link_new(&s->loop, settings, s->store, &s->link, err));
     struct api_backend backend = link_backend(s->link);
     s->api = api_new(&config, s->store, &backend);
     struct httpd_handler handler = api_handler(s->api);
-    TRY(httpd_start(&s->loop, listener.fd, &handler, &s->httpd, err));
-    log_info("listening", "url=%s version=%s models=%s%s", listener.url, MINKA_VERSION, store_path(s->store),
+    TRY(httpd_start(&s->loop, s->listener.fd, &handler, &s->httpd, err));
+    log_info("listening", "url=%s version=%s models=%s%s", s->listener.url, MINKA_VERSION, store_path(s->store),
              store_writable(s->store) ? "" : " (read-only)");
     return OK;
 }

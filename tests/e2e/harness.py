@@ -7,7 +7,7 @@ import contextlib, http.client, json, os, pathlib, shutil, signal, socket, subpr
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MINKA = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
-TINY = ROOT / "tests" / "golden" / "data" / "llama-gqa.gguf"
+TINY = ROOT / "tests" / "golden" / "data" / "llama-q-q4_k.gguf"
 
 
 class Skip(Exception):
