@@ -78,5 +78,6 @@ struct str arena_printf(struct arena *a, const char *fmt, ...) {
     char *p = arena_alloc(a, (size_t)n + 1);
     vsnprintf(p, (size_t)n + 1, fmt, again);
     va_end(again);
+    va_end(again);
     return (struct str){p, (size_t)n};
 }

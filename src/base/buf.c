@@ -43,6 +43,8 @@ void buf_printf(struct buf *b, const char *fmt, ...) {
 
 void buf_consume(struct buf *b, size_t n) {
     check(n <= b->n);
+    if (n == 0)
+        return;
     memmove(b->p, b->p + n, b->n - n);
     b->n -= n;
 }
@@ -103,7 +105,7 @@ void json_str(struct buf *b, struct str s) {
         }
         buf_add(b, s.p + from, at - from);
         if (len == 0)
-            buf_add(b, "\xef\xbf\xbd", 3);
+            buf_add(b, "\\ufffd", 6);
         else
             json_escape(b, code);
         at += len ? len : 1;
@@ -137,7 +139,7 @@ void json_none(struct buf *b) { json_raw(b, STR("null")); }
 
 void json_raw(struct buf *b, struct str text) {
     json_comma(b);
-    buf_add_str(b, text);
+    buf_add_str(b, str_trim(text)); /* a line end behind it would hide that a value stands here */
 }
 
 void json_f32(struct buf *b, f32 v) {

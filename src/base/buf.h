@@ -28,8 +28,8 @@ const char *buf_cstr(struct buf *b);
 /* --- JSON text, written value by value; the caller keeps the nesting right --- */
 /* Puts a comma if the text so far ends a value, so members and elements need no bookkeeping. */
 void json_key(struct buf *b, const char *key); /* key: plain ASCII, written as is */
-/* s in quotes, escaped as Go's encoding/json does: < > & U+2028 U+2029 as \u...; invalid UTF-8
- * becomes U+FFFD. */
+/* s in quotes, escaped as Go's encoding/json does: < > & U+2028 U+2029 as \u..., each byte of invalid
+ * UTF-8 as \ufffd. */
 void json_str(struct buf *b, struct str s);
 void json_i64(struct buf *b, i64 v);
 void json_u64(struct buf *b, u64 v);
@@ -40,7 +40,7 @@ void json_f32(struct buf *b, f32 v);
 void json_f64(struct buf *b, f64 v);
 void json_open(struct buf *b, char bracket);  /* '{' or '[' */
 void json_close(struct buf *b, char bracket); /* '}' or ']' */
-/* A value that is already JSON text. */
+/* A value that is already JSON text; white space around it is dropped. */
 void json_raw(struct buf *b, struct str text);
 
 #endif

@@ -75,8 +75,11 @@ bool str_to_i64(struct str s, i64 *out) {
 
 bool str_to_f64(struct str s, f64 *out) {
     char text[64], *end;
-    if (s.n == 0 || s.n >= sizeof text || is_space(s.p[0]))
+    if (s.n == 0 || s.n >= sizeof text)
         return false;
+    for (size_t i = 0; i < s.n; i++) /* strtod also takes blanks, hexadecimal, inf and nan */
+        if (!strchr("0123456789+-.eE", s.p[i]) || s.p[i] == 0)
+            return false;
     memcpy(text, s.p, s.n);
     text[s.n] = 0;
     errno = 0;

@@ -21,16 +21,17 @@
 /* The owner waits this long for the last chunks before it offers its processor to their threads. */
 #define OWNER_PAUSES 1500u
 
+/* Each group of fields on a cache line pair of its own: idle workers read the first and the last all the time. */
 struct team {
     _Alignas(128) _Atomic u64 ticket;
-    _Alignas(128) atomic_uint n_done;
-    _Alignas(128) atomic_uint n_sleeping;
-    atomic_uint wake_count; /* futex word */
-    atomic_uint n_active;   /* workers with an index at or above it keep out */
-    atomic_bool quit;
     team_fn *fn; /* of the current region; written before the ticket is published */
     void *arg;
     u64 generation;
+    _Alignas(128) atomic_uint n_done;
+    _Alignas(128) atomic_uint n_sleeping; /* active workers that wait for wake_count to change */
+    atomic_uint wake_count;               /* futex word */
+    atomic_uint n_active;                 /* workers with an index at or above it keep out */
+    atomic_bool quit;
     u32 n_threads;
     struct worker {
         struct team *team;
@@ -43,7 +44,7 @@ static u32 ticket_count(u64 t) { return (u32)(t >> FIELD_BITS) & FIELD_MASK; }
 static u32 ticket_next(u64 t) { return (u32)t & FIELD_MASK; }
 
 static bool has_chunk(struct team *t) {
-    u64 ticket = atomic_load_explicit(&t->ticket, memory_order_relaxed);
+    u64 ticket = atomic_load(&t->ticket);
     return ticket_next(ticket) < ticket_count(ticket);
 }
 
@@ -62,13 +63,23 @@ static long futex(atomic_uint *word, int op, u32 value) {
     return syscall(SYS_futex, word, op, value, NULL, NULL, 0);
 }
 
-static void worker_sleep(struct team *t, bool active) {
+static bool is_active(struct team *t, const struct worker *w) { return w->index < atomic_load(&t->n_active); }
+
+/* Each looks again after it has read wake_count or raised n_sleeping: what the owner changed before that look is
+ * seen by it, and a change behind it finds us counted, or raises wake_count so that the wait returns at once. */
+static void sleep_until_work(struct team *t) {
     u32 seen = atomic_load(&t->wake_count);
     atomic_fetch_add(&t->n_sleeping, 1);
-    /* Published between our last look and the increment: the owner may not have seen us. */
-    if (!(active && has_chunk(t)) && !atomic_load(&t->quit))
+    if (!has_chunk(t) && !atomic_load(&t->quit))
         futex(&t->wake_count, FUTEX_WAIT_PRIVATE, seen);
     atomic_fetch_sub(&t->n_sleeping, 1);
+}
+
+/* Not counted as sleeping, so that regions of the others make no system calls. */
+static void sleep_until_active(struct team *t, const struct worker *w) {
+    u32 seen = atomic_load(&t->wake_count);
+    if (!is_active(t, w) && !atomic_load(&t->quit))
+        futex(&t->wake_count, FUTEX_WAIT_PRIVATE, seen);
 }
 
 static void *worker_main(void *arg) {
@@ -76,11 +87,12 @@ static void *worker_main(void *arg) {
     struct team *t = w->team;
     u32 idle = 0;
     while (!atomic_load_explicit(&t->quit, memory_order_relaxed)) {
-        bool active = w->index < atomic_load_explicit(&t->n_active, memory_order_relaxed);
-        if (active && run_one(t, w->index)) {
+        if (!is_active(t, w)) {
+            sleep_until_active(t, w);
+        } else if (run_one(t, w->index)) {
             idle = 0;
-        } else if (!active || ++idle > SPIN_PAUSES) {
-            worker_sleep(t, active);
+        } else if (++idle > SPIN_PAUSES) {
+            sleep_until_work(t);
             idle = 0;
         } else {
             _mm_pause();

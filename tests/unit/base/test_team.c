@@ -1,0 +1,140 @@
+/* The compute team. Built with -Db_sanitize=thread the same tests look for races. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/team.h"
+
+#define CHUNKS_MAX 1000u
+
+struct job {
+    u32 runs[CHUNKS_MAX];   /* how often each chunk ran; plain memory, so that a missing order shows */
+    u32 thread[CHUNKS_MAX];
+    u32 input;              /* written by the owner before each region */
+};
+
+static void count(void *arg, u32 chunk, u32 thread) {
+    struct job *j = arg;
+    j->runs[chunk] += j->input;
+    j->thread[chunk] = thread;
+}
+
+/* Returns how many chunks ran on threads from threads_now on. */
+static u32 run_and_check(struct team *t, struct job *j, u32 n_chunks, u32 threads_now) {
+    u32 strangers = 0;
+    memset(j->runs, 0, sizeof j->runs);
+    j->input++;
+    team_run(t, count, j, n_chunks);
+    for (u32 i = 0; i < CHUNKS_MAX; i++) {
+        assert_int_equal(j->runs[i], i < n_chunks ? j->input : 0);
+        if (i < n_chunks) {
+            assert_true(j->thread[i] < team_threads(t));
+            strangers += j->thread[i] >= threads_now;
+        }
+    }
+    return strangers;
+}
+
+static void wait_ms(u32 ms) { nanosleep(&(struct timespec){.tv_nsec = ms * 1000000l}, NULL); }
+
+/* Goal: every chunk runs once, its writes are seen, and the owner's are seen by it. */
+static void each_chunk_once(void **state) {
+    (void)state;
+    static struct job j;
+    for (u32 threads = 1; threads <= 5; threads++) {
+        struct team *t = team_new(threads);
+        assert_int_equal(team_threads(t), threads);
+        for (u32 round = 0; round < 60; round++)
+            assert_int_equal(run_and_check(t, &j, round * 17 % CHUNKS_MAX, threads), 0);
+        assert_int_equal(run_and_check(t, &j, 0, threads), 0);
+        assert_int_equal(run_and_check(t, &j, CHUNKS_MAX, threads), 0);
+        team_free(t);
+    }
+    team_free(NULL);
+}
+
+/* Goal: regions may follow each other at once, with and without sleeping workers between them. */
+static void regions_in_a_row(void **state) {
+    (void)state;
+    static struct job j;
+    struct team *t = team_new(3);
+    for (u32 round = 0; round < 3000; round++) {
+        u32 n = 1 + round % 7;
+        for (u32 i = 0; i < n; i++)
+            j.runs[i] = 0;
+        j.input = round + 1;
+        team_run(t, count, &j, n);
+        for (u32 i = 0; i < n; i++)
+            assert_int_equal(j.runs[i], round + 1);
+    }
+    for (u32 round = 0; round < 20; round++) {
+        wait_ms(round < 10 ? 3 : 0); /* longer than a worker spins */
+        assert_int_equal(run_and_check(t, &j, 40, 3), 0);
+    }
+    team_free(t);
+}
+
+static void slow(void *arg, u32 chunk, u32 thread) {
+    (void)thread;
+    wait_ms(5);
+    ((u32 *)arg)[chunk]++;
+}
+
+/* Goal: workers really take part: chunks that only sleep overlap even on one processor. */
+static void workers_take_part(void **state) {
+    (void)state;
+    u32 runs[32] = {0};
+    struct team *t = team_new(8);
+    struct timespec a, b;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    team_run(t, slow, runs, 32);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    f64 ms = (f64)(b.tv_sec - a.tv_sec) * 1e3 + (f64)(b.tv_nsec - a.tv_nsec) * 1e-6;
+    for (u32 i = 0; i < 32; i++)
+        assert_int_equal(runs[i], 1);
+    assert_true(ms < 120); /* one thread would need 160 */
+    team_free(t);
+}
+
+/* Goal: threads above the limit keep out and come back. One that was about to take a chunk when the limit fell
+ * may take this one. */
+static void limit(void **state) {
+    (void)state;
+    static struct job j;
+    struct team *t = team_new(4);
+    for (u32 round = 0; round < 30; round++) {
+        u32 n = (const u32[]){1, 4, 2, 99, 0}[round % 5], active = n == 0 ? 1 : n > 4 ? 4 : n;
+        team_limit(t, n);
+        u32 strangers = 0;
+        for (u32 i = 0; i < 10; i++)
+            strangers += run_and_check(t, &j, 100, active);
+        assert_true(strangers <= 4 - active);
+        if (round % 7 == 0)
+            wait_ms(2);
+    }
+    team_free(t);
+}
+
+/* Goal: a team that was never used, or sleeps, ends. */
+static void ends_at_once(void **state) {
+    (void)state;
+    for (u32 i = 0; i < 20; i++) {
+        struct team *t = team_new(1 + i % 4);
+        if (i % 3 == 0)
+            wait_ms(2);
+        if (i % 2)
+            team_limit(t, 1);
+        team_free(t);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_chunk_once), cmocka_unit_test(regions_in_a_row), cmocka_unit_test(workers_take_part),
+        cmocka_unit_test(limit),           cmocka_unit_test(ends_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
