@@ -65,10 +65,13 @@ def main():
     broken = []
     for folder, options, suites in BUILDS:
         prepare(folder, options)
+        env = dict(os.environ, UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1", TSAN_OPTIONS="halt_on_error=1")
+        if options:  # real models are for the release build
+            env = {k: v for k, v in env.items() if not k.startswith("MINKA_TEST_")}
         command = ["meson", "test", "-C", folder, "--no-rebuild", "--print-errorlogs", "--num-processes", str(os.cpu_count() or 1)]
         for s in suites:
             command += ["--suite", s]
-        ran = run(command)
+        ran = run(command, env=env)
         got = counts(folder)
         if ran.returncode and got[1] == 0:
             broken.append(folder)  # a program that crashed before it could report

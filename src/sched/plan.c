@@ -181,6 +181,8 @@ bool splan_step(struct sched *s, struct sched_plan *plan) {
 /* ---------------------------------------------------------------- what a step gave */
 
 static void tokens_append(struct sreq *r, const u32 *tokens, u32 n) {
+    if (n == 0)
+        return; /* tokens may be NULL */
     if (r->n_tokens + n > r->tokens_cap) {
         r->tokens_cap = MAX(r->n_tokens + n, r->tokens_cap + r->tokens_cap / 2);
         r->tokens = xrealloc(r->tokens, r->tokens_cap * sizeof(u32));

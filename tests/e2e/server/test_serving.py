@@ -17,6 +17,11 @@ def request(seed, text="Once upon a time there was a small village", n=24, **opt
             "options": {"seed": seed, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "num_predict": n, **options}}
 
 
+def endless():
+    """A stream that goes on until it is left: greedy text runs into a loop instead of an end token."""
+    return dict(request(1, n=100000, temperature=0, num_ctx=4096), stream=True)
+
+
 def bytes_of(answer):
     """What must be the same in any company: text, ids, counts, reason and the hash over all logits."""
     assert "error" not in answer, answer
@@ -86,9 +91,7 @@ def test_sixteen_streams_share_steps():
 
 def test_client_that_leaves_in_mid_stream_frees_its_place():
     with Server({"m": model_path()}, env={"OLLAMA_NUM_PARALLEL": "1"}) as s:
-        body = request(1, n=100000, num_ctx=4096)
-        body["stream"] = True
-        c, r = s.open_stream("/api/generate", body)
+        c, r = s.open_stream("/api/generate", endless())
         assert r.readline()
         s.wait_for(lambda: s.ps()["queue"]["running"] == 1)
         c.sock.close()
@@ -102,9 +105,7 @@ def test_client_that_leaves_in_mid_stream_frees_its_place():
 
 def test_client_that_leaves_while_queued_frees_its_place():
     with Server({"m": model_path()}, env={"OLLAMA_NUM_PARALLEL": "1", "OLLAMA_MAX_QUEUE": "1"}) as s:
-        long = request(1, n=100000)
-        long["stream"] = True
-        running, r1 = s.open_stream("/api/generate", long)
+        running, r1 = s.open_stream("/api/generate", endless())
         assert r1.readline()
         queued = s.connect()
         queued.request("POST", "/api/generate", json.dumps(request(2, n=4)))
@@ -128,9 +129,7 @@ def test_client_that_leaves_while_queued_frees_its_place():
 def test_engine_killed_in_mid_stream():
     """The open requests get an error object, everything else goes on, the next request is served."""
     with Server({"m": model_path()}) as s:
-        body = request(1, n=100000)
-        body["stream"] = True
-        c, r = s.open_stream("/api/generate", body)
+        c, r = s.open_stream("/api/generate", endless())
         assert r.readline()
         os.kill(s.engine_pid(), signal.SIGKILL)
         lines = [json.loads(line) for line in r]
