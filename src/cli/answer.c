@@ -38,6 +38,7 @@ struct answer {
     struct buf *content;
     struct buf error; /* from an {"error":...} line */
     bool thinking, thought_line_open;
+    bool shown; /* any text */
     json_t *last;
 };
 
@@ -57,7 +58,8 @@ static void thinking_end(struct answer *a) {
     const struct term *t = &a->s->cli->term;
     if (!a->thinking)
         return;
-    printf("%s%s%s...done thinking.\n\n%s", a->thought_line_open ? "\n" : "", term_grey(t), term_bold(t), term_reset(t));
+    printf("%s%s%s...done thinking.\n\n%s", a->thought_line_open ? "\n" : "", term_grey(t), term_bold(t),
+           term_reset(t));
     a->thinking = false;
     text_out_restart(&a->out);
 }
@@ -71,8 +73,8 @@ static void tool_calls_show(struct answer *a, const json_t *calls) {
         const json_t *function = json_object_get(call, "function");
         char *arguments = json_dumps(json_object_get(function, "arguments"), JSON_COMPACT | JSON_ENCODE_ANY);
         struct str name = member_text(function, "name");
-        printf("%s%s  Model called a non-existent function '%.*s()' with arguments: %s%s", i ? "\n" : "", term_grey(t),
-               STR_FMT(name), arguments ? arguments : "{}", term_reset(t));
+        printf("%s%s  Model called a non-existent function '%.*s()' with arguments: %s%s", i ? "\n" : "",
+               term_grey(t), STR_FMT(name), arguments ? arguments : "{}", term_reset(t));
         free(arguments);
     }
 }
@@ -96,6 +98,7 @@ static bool on_line(void *ctx, struct str line) {
     if (text.n || json_array_size(calls)) {
         spinner_stop(&a->spinner);
         thinking_end(a);
+        a->shown = true;
         text_out_write(&a->out, text);
         tool_calls_show(a, calls);
         if (a->content)
@@ -128,7 +131,8 @@ static void figure_count(const char *label, i64 n) {
 }
 
 static void figures_show(const json_t *last) {
-    i64 prompt_ns = member_number(last, "prompt_eval_duration"), eval_ns = member_number(last, "eval_duration");
+    i64 prompt_ns = member_number(last, "prompt_eval_duration"),
+        eval_ns = member_number(last, "eval_duration");
     figure_duration("total duration:", member_number(last, "total_duration"));
     figure_duration("load duration:", member_number(last, "load_duration"));
     figure_count("prompt eval count:", member_number(last, "prompt_eval_count"));
@@ -140,7 +144,8 @@ static void figures_show(const json_t *last) {
 }
 
 /* quiet: nothing of the answer is shown (loading). */
-static enum status exchange(struct session *s, const char *path, struct buf *body, struct buf *content, bool quiet, struct err *err) {
+static enum status exchange(struct session *s, const char *path, struct buf *body, struct buf *content,
+                            bool quiet, struct err *err) {
     struct answer a = {.s = s, .content = content};
     a.out = (struct text_out){.terminal = s->cli->term.out, .wrap = s->wrap && !s->cli->term.plain};
     struct http_sink sink = {.on_line = on_line, .on_tick = on_tick, .ctx = &a};
@@ -154,6 +159,8 @@ static enum status exchange(struct session *s, const char *path, struct buf *bod
         status = err_set(err, ERR_IO, "the answer ended early: the server closed the connection");
     if (status == OK && !quiet)
         fputs("\n\n", stdout);
+    else if (status != OK && status != ERR_CANCELED && a.shown && a.out.terminal)
+        putchar('\n'); /* the message that follows has a line of its own */
     fflush(stdout);
     if (status == OK && !quiet && s->verbose)
         figures_show(a.last);

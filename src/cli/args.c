@@ -13,7 +13,8 @@ static u32 flag_find(const struct args *a, const char *name, size_t n) {
 }
 
 static bool truth_ok(const char *v) {
-    static const char *const words[] = {"1", "t", "T", "true", "TRUE", "True", "0", "f", "F", "false", "FALSE", "False"};
+    static const char *const words[] = {"1", "t", "T", "true",  "TRUE",  "True",
+                                        "0", "f", "F", "false", "FALSE", "False"};
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         if (!strcmp(v, words[i]))
             return true;
@@ -21,7 +22,8 @@ static bool truth_ok(const char *v) {
 }
 
 /* text is behind the dashes; next is the following argument or NULL. *used_next: it was the value. */
-static enum status long_flag(struct args *a, const char *text, const char *next, bool *used_next, struct err *err) {
+static enum status long_flag(struct args *a, const char *text, const char *next, bool *used_next,
+                             struct err *err) {
     const char *equals = strchr(text, '=');
     size_t n = equals ? (size_t)(equals - text) : strlen(text);
     if (n == 4 && !memcmp(text, "help", 4)) {
@@ -39,7 +41,8 @@ static enum status long_flag(struct args *a, const char *text, const char *next,
         *used_next = true;
     }
     if (a->flags[i].kind == FLAG_BOOL && !truth_ok(value))
-        return err_set(err, ERR_INVALID, "invalid argument \"%s\" for \"--%s\" flag: write true or false", value, a->flags[i].name);
+        return err_set(err, ERR_INVALID, "invalid argument \"%s\" for \"--%s\" flag: write true or false",
+                       value, a->flags[i].name);
     a->set[i] = true;
     a->values[i] = value;
     return OK;
@@ -62,7 +65,8 @@ static enum status letters(struct args *a, const char *text, struct err *err) {
     return OK;
 }
 
-enum status args_parse(struct args *a, const struct flag *flags, u32 n_flags, int argc, char **argv, struct err *err) {
+enum status args_parse(struct args *a, const struct flag *flags, u32 n_flags, int argc, char **argv,
+                       struct err *err) {
     check(n_flags <= ARGS_FLAGS_MAX);
     *a = (struct args){.flags = flags, .n_flags = n_flags};
     a->rest = xcalloc((size_t)argc, sizeof *a->rest);

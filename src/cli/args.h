@@ -33,7 +33,8 @@ struct args {
 };
 
 /* argv[0..argc) behind the command. Texts stay in argv. */
-enum status args_parse(struct args *a, const struct flag *flags, u32 n_flags, int argc, char **argv, struct err *err) MUST_USE;
+enum status args_parse(struct args *a, const struct flag *flags, u32 n_flags, int argc, char **argv,
+                       struct err *err) MUST_USE;
 void args_release(struct args *a);
 /* The flag's value; NULL if it was not given. name must be one of the flags. */
 const char *args_text(const struct args *a, const char *name);

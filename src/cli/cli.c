@@ -13,15 +13,18 @@ struct command {
 };
 
 static const struct flag run_flags[] = {
-    {"dimensions", 0, FLAG_TEXT, "int", "Truncate output embeddings to specified dimension (embedding models only)", NULL},
+    {"dimensions", 0, FLAG_TEXT, "int",
+     "Truncate output embeddings to specified dimension (embedding models only)", NULL},
     {"format", 0, FLAG_TEXT, "string", "Response format (e.g. json)", NULL},
     {"hidethinking", 0, FLAG_BOOL, "", "Hide thinking output (if provided)", NULL},
     {"keepalive", 0, FLAG_TEXT, "string", "Duration to keep a model loaded (e.g. 5m)", NULL},
     {"nowordwrap", 0, FLAG_BOOL, "", "Don't wrap words to the next line automatically", NULL},
     {"num-ctx", 0, FLAG_TEXT, "int", "Context size in tokens", NULL},
     {"context-size", 0, FLAG_TEXT, "int", "The same as --num-ctx", "num-ctx"},
-    {"think", 0, FLAG_OPTIONAL, "string", "Enable thinking mode: true/false or high/medium/low for supported models", NULL},
-    {"truncate", 0, FLAG_BOOL, "", "For embedding models: truncate inputs exceeding context length (default: true)", NULL},
+    {"think", 0, FLAG_OPTIONAL, "string",
+     "Enable thinking mode: true/false or high/medium/low for supported models", NULL},
+    {"truncate", 0, FLAG_BOOL, "",
+     "For embedding models: truncate inputs exceeding context length (default: true)", NULL},
     {"verbose", 0, FLAG_BOOL, "", "Show timings for response", NULL},
 };
 
@@ -36,9 +39,11 @@ static const struct flag show_flags[] = {
 
 static const struct command commands[] = {
     {"serve", "start", "serve", "Start the server", NULL, 0, 0, 0, NULL},
-    {"run", NULL, "run MODEL|FILE.gguf [PROMPT]", "Run a model", run_flags, ARRAY_LEN(run_flags), 1, UINT32_MAX, command_run},
+    {"run", NULL, "run MODEL|FILE.gguf [PROMPT]", "Run a model", run_flags, ARRAY_LEN(run_flags), 1,
+     UINT32_MAX, command_run},
     {"stop", NULL, "stop MODEL", "Stop a running model", NULL, 0, 1, 1, command_stop},
-    {"show", NULL, "show MODEL", "Show information for a model", show_flags, ARRAY_LEN(show_flags), 1, 1, command_show},
+    {"show", NULL, "show MODEL", "Show information for a model", show_flags, ARRAY_LEN(show_flags), 1, 1,
+     command_show},
     {"list", "ls", "list [PREFIX]", "List models", NULL, 0, 0, 1, command_list},
     {"ps", NULL, "ps [PREFIX]", "List running models", NULL, 0, 0, 1, command_ps},
     {"import", NULL, "import FILE.gguf [NAME]", "Add a model file to the store", NULL, 0, 0, 0, NULL},
@@ -46,7 +51,8 @@ static const struct command commands[] = {
 };
 
 /* Commands of Ollama that need routes this version lacks. */
-static const char *const missing[] = {"create", "pull", "push", "cp", "rm", "signin", "signout", "login", "logout", "launch"};
+static const char *const missing[] = {"create", "pull",    "push",  "cp",     "rm",
+                                      "signin", "signout", "login", "logout", "launch"};
 
 static const struct command *command_find(const char *name) {
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
@@ -63,7 +69,8 @@ static void help_root(FILE *out) {
         fprintf(out, "  %-10s  %s\n", commands[i].name, commands[i].summary);
     fputs("  help        Help about any command\n\n"
           "Flags:\n  -h, --help      help for minka\n  -v, --version   Show version information\n\n"
-          "Use \"minka [command] --help\" for more information about a command.\n", out);
+          "Use \"minka [command] --help\" for more information about a command.\n",
+          out);
 }
 
 static void help_command(const struct command *c, FILE *out) {
@@ -76,16 +83,19 @@ static void help_command(const struct command *c, FILE *out) {
         char left[64], letter[8] = "    ";
         if (f->letter)
             snprintf(letter, sizeof letter, "-%c, ", f->letter);
-        snprintf(left, sizeof left, "%s--%s%s%s", letter, f->name, f->value_name[0] ? " " : "", f->value_name);
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, f->name, f->value_name[0] ? " " : "",
+                 f->value_name);
         fprintf(out, "  %-26s   %s\n", left, f->help);
     }
     fprintf(out, "  %-26s   help for %s\n", "-h, --help", c->name);
     fputs("\nEnvironment Variables:\n"
-          "  OLLAMA_HOST          The server: host:port or unix:/path (default 127.0.0.1:11434)\n", out);
+          "  OLLAMA_HOST          The server: host:port or unix:/path (default 127.0.0.1:11434)\n",
+          out);
     if (c->run == command_run)
         fputs("  OLLAMA_NOHISTORY     Do not preserve readline history\n"
               "  OLLAMA_MODELS        The store that FILE.gguf is imported into\n"
-              "  NO_COLOR             No colours, no redrawing\n", out);
+              "  NO_COLOR             No colours, no redrawing\n",
+              out);
 }
 
 static int help(int argc, char **argv) {
@@ -146,13 +156,15 @@ static enum status reach(struct cli *c, struct err *err) {
     if (status != ERR_IO || http_client_status(c->http) != 0)
         return status == ERR_CANCELED ? status : OK;
     settings_url(&c->settings, url, sizeof url);
-    return err_set(err, ERR_IO, "could not connect to minka server at %s, run 'minka serve' to start it", url);
+    return err_set(err, ERR_IO, "could not connect to minka server at %s, run 'minka serve' to start it",
+                   url);
 }
 
 static enum status command_start(const struct command *command, const struct args *a, struct err *err) {
     static struct cli c; /* static, because texts of the settings live as long as the process */
     c.term = term_look();
     TRY(count_check(command, a->n_rest, err));
+    check(command->run != NULL);
     TRY(settings_read(&c.settings, err));
     TRY(http_client_open(&c.settings, &c.http, err));
     interrupt_catch(c.http);
@@ -179,8 +191,11 @@ static int fail(enum status status, const struct err *err) {
 static int unknown(const char *name) {
     for (size_t i = 0; i < ARRAY_LEN(missing); i++)
         if (!strcmp(missing[i], name)) {
-            fprintf(stderr, "Error: 'minka %s' is not supported by this version; 'minka run FILE.gguf' or 'minka import' "
-                            "adds a model\n", name);
+            fprintf(
+                stderr,
+                "Error: 'minka %s' is not supported by this version; 'minka run FILE.gguf' or 'minka import' "
+                "adds a model\n",
+                name);
             return 1;
         }
     fprintf(stderr, "Error: unknown %s \"%s\" for \"minka\"\n", name[0] == '-' ? "flag" : "command", name);
@@ -202,7 +217,6 @@ int cli_main(int argc, char **argv) {
     if (status == OK && a.help) {
         help_command(command, stdout);
     } else if (status == OK) {
-        check(command->run != NULL);
         status = command_start(command, &a, &err);
     }
     args_release(&a);

@@ -7,8 +7,10 @@
 #include <utf8proc.h>
 
 void human_bytes(u64 bytes, char out[HUMAN_BYTES]) {
-    static const struct { u64 size; const char *name; } units[] = {
-        {1000000000000ull, "TB"}, {1000000000ull, "GB"}, {1000000ull, "MB"}, {1000ull, "KB"}};
+    static const struct {
+        u64 size;
+        const char *name;
+    } units[] = {{1000000000000ull, "TB"}, {1000000000ull, "GB"}, {1000000ull, "MB"}, {1000ull, "KB"}};
     for (size_t i = 0; i < ARRAY_LEN(units); i++) {
         if (bytes < units[i].size)
             continue;
@@ -110,7 +112,8 @@ void human_duration(i64 ns, char out[HUMAN_BYTES]) {
         u64 seconds = v / 1000000000, hours = seconds / 3600, minutes = seconds / 60 % 60;
         decimals(number, sizeof number, seconds % 60, v % 1000000000, 9);
         if (hours)
-            snprintf(out, HUMAN_BYTES, "%s%lluh%llum%ss", sign, (unsigned long long)hours, (unsigned long long)minutes, number);
+            snprintf(out, HUMAN_BYTES, "%s%lluh%llum%ss", sign, (unsigned long long)hours,
+                     (unsigned long long)minutes, number);
         else if (minutes)
             snprintf(out, HUMAN_BYTES, "%s%llum%ss", sign, (unsigned long long)minutes, number);
         else
@@ -143,9 +146,10 @@ static bool zone_parse(struct str s, int *east_s) {
 
 bool rfc3339_parse(struct str s, i64 *unix_ns) {
     struct tm tm = {0};
-    if (s.n < 20 || s.p[4] != '-' || s.p[7] != '-' || (s.p[10] | 0x20) != 't' || s.p[13] != ':' || s.p[16] != ':' ||
-        !digits_parse(s, 0, 4, &tm.tm_year) || !digits_parse(s, 5, 2, &tm.tm_mon) || !digits_parse(s, 8, 2, &tm.tm_mday) ||
-        !digits_parse(s, 11, 2, &tm.tm_hour) || !digits_parse(s, 14, 2, &tm.tm_min) || !digits_parse(s, 17, 2, &tm.tm_sec))
+    if (s.n < 20 || s.p[4] != '-' || s.p[7] != '-' || (s.p[10] | 0x20) != 't' || s.p[13] != ':' ||
+        s.p[16] != ':' || !digits_parse(s, 0, 4, &tm.tm_year) || !digits_parse(s, 5, 2, &tm.tm_mon) ||
+        !digits_parse(s, 8, 2, &tm.tm_mday) || !digits_parse(s, 11, 2, &tm.tm_hour) ||
+        !digits_parse(s, 14, 2, &tm.tm_min) || !digits_parse(s, 17, 2, &tm.tm_sec))
         return false;
     tm.tm_year -= 1900;
     tm.tm_mon -= 1;

@@ -38,7 +38,7 @@ struct table_cell {
 };
 
 void table_release(struct table *t);
-void table_row(struct table *t);                  /* starts a row */
+void table_row(struct table *t); /* starts a row */
 void table_cell(struct table *t, struct str text);
 /* A row whose last cell is wrapped at wrap_columns: the rest stands below it in rows of its own. */
 void table_wrapped_row(struct table *t, struct str first, struct str text, u32 wrap_columns);

@@ -29,12 +29,12 @@ struct line_editor {
     const char *placeholder, *prompt;
     char *path;
     bool plain;
-    bool hint;        /* show the placeholder on this line */
+    bool hint; /* show the placeholder on this line */
     bool hint_shown;
-    bool pasting;     /* between the marks of a bracketed paste */
-    bool more;        /* the line ended without Enter */
+    bool pasting; /* between the marks of a bracketed paste */
+    bool more;    /* the line ended without Enter */
     bool interrupt;
-    u8 ahead[8];      /* bytes read too early */
+    u8 ahead[8]; /* bytes read too early */
     u32 n_ahead;
     struct buf text, kept; /* the line; lines of the history, '\n' behind each */
 };
@@ -226,14 +226,14 @@ void line_remember(struct line_editor *l, struct str text) {
 
 static void keys_bind(EditLine *el) {
     static const char *const binds[][2] = {
-        {"\\e[3~", "ed-delete-next-char"}, {"\\e[1~", "ed-move-to-beg"}, {"\\e[4~", "ed-move-to-end"},
-        {"\\e[H", "ed-move-to-beg"},       {"\\e[F", "ed-move-to-end"},  {"\\eOH", "ed-move-to-beg"},
+        {"\\e[3~", "ed-delete-next-char"}, {"\\e[1~", "ed-move-to-beg"},  {"\\e[4~", "ed-move-to-end"},
+        {"\\e[H", "ed-move-to-beg"},       {"\\e[F", "ed-move-to-end"},   {"\\eOH", "ed-move-to-beg"},
         {"\\eOF", "ed-move-to-end"},       {"^W", "ed-delete-prev-word"}, {"^U", "vi-kill-line-prev"},
         {"\\e[1;5C", "em-next-word"},      {"\\e[1;5D", "ed-prev-word"}};
     for (size_t i = 0; i < ARRAY_LEN(binds); i++)
         el_set(el, EL_BIND, binds[i][0], binds[i][1], NULL);
-    /* Enter stays CR, so that it differs from Ctrl-J. The same between lines, without echo: what is typed while
-     * an answer runs must not get into it, and is there for the next line. */
+    /* Enter stays CR, so that it differs from Ctrl-J. The same between lines, without echo: what is typed
+     * while an answer runs must not get into it, and is there for the next line. */
     el_set(el, EL_SETTY, "-d", "-icrnl", "-inlcr", NULL);
     el_set(el, EL_SETTY, "-x", "-icanon", "-echo", "-icrnl", "-inlcr", NULL);
 }
@@ -243,8 +243,8 @@ static void locale_set(void) {
         setlocale(LC_CTYPE, "C.UTF-8");
 }
 
-enum status line_editor_open(const char *placeholder, const char *history_path, bool plain, struct line_editor **out,
-                             struct err *err) {
+enum status line_editor_open(const char *placeholder, const char *history_path, bool plain,
+                             struct line_editor **out, struct err *err) {
     locale_set();
     struct line_editor *l = xcalloc(1, sizeof *l);
     HistEvent event;
@@ -255,7 +255,8 @@ enum status line_editor_open(const char *placeholder, const char *history_path, 
     l->history = history_init();
     if (!l->el || !l->history) {
         line_editor_close(l);
-        return err_set(err, ERR_IO, "cannot edit lines on this terminal (TERM=%s)", getenv("TERM") ? getenv("TERM") : "");
+        return err_set(err, ERR_IO, "cannot edit lines on this terminal (TERM=%s)",
+                       getenv("TERM") ? getenv("TERM") : "");
     }
     el_set(l->el, EL_CLIENTDATA, l);
     el_set(l->el, EL_PROMPT, on_prompt);

@@ -15,8 +15,8 @@ enum line_end {
 
 /* placeholder is shown in grey while the line is empty; NULL or a plain terminal: none. history_path holds
  * the last LIMIT_HISTORY_LINES lines, one per line; NULL: kept in memory only. */
-enum status line_editor_open(const char *placeholder, const char *history_path, bool plain, struct line_editor **out,
-                             struct err *err) MUST_USE;
+enum status line_editor_open(const char *placeholder, const char *history_path, bool plain,
+                             struct line_editor **out, struct err *err) MUST_USE;
 /* Restores the terminal. */
 void line_editor_close(struct line_editor *l);
 /* Reads a line; *text is without its end, valid until the next call. With placeholder only where asked. */

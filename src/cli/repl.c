@@ -17,28 +17,18 @@ static void history_path(const struct settings *s, struct buf *out) {
     buf_printf(out, "/history");
 }
 
-/* What the REPL survives: a wrong setting, a busy server, a canceled answer. */
-static bool goes_on(enum status status) {
-    switch (status) {
-    case OK:
-    case ERR_CANCELED:
-    case ERR_INVALID:
-    case ERR_NOT_FOUND:
-    case ERR_UNSUPPORTED:
-    case ERR_BUSY:
-    case ERR_TOO_LARGE:
-    case ERR_TIMEOUT:
-    case ERR_INTERNAL: return true;
-    case ERR_CORRUPT:
-    case ERR_NO_MEMORY:
-    case ERR_IO: break;
-    }
-    return false;
+/* Tells a failure and goes on: the conversation outlives a busy, restarting or confused server. */
+static void failure_show(const struct session *s, enum status status, const struct err *err) {
+    char url[512];
+    settings_url(&s->cli->settings, url, sizeof url);
+    printf("error: %s\n", err->text);
+    if (status == ERR_IO && http_client_status(s->cli->http) == 0)
+        printf("Is the server running at %s? 'minka serve' starts it.\n", url);
 }
 
-/* Sends the message in r->text; a message that failed or was stopped is not part of the conversation... but a
- * stopped one stays with what was answered, so that one can go on from there. */
-static enum status message_send(struct repl_state *r, struct err *err) {
+/* Sends the message in r->text. One that failed is taken back; one whose answer was stopped stays with the
+ * part that came, so that the conversation can go on from there. */
+static void message_send(struct repl_state *r, struct err *err) {
     struct session *s = r->s;
     struct buf content = {0};
     session_message_add(s, "user", buf_str(&r->text));
@@ -53,13 +43,10 @@ static enum status message_send(struct repl_state *r, struct err *err) {
     interrupt_taken();
     if (status == ERR_CANCELED) {
         fputs("\n\n", stdout);
-        return OK;
+    } else if (status != OK) {
+        failure_show(s, status, err);
+        putchar('\n');
     }
-    if (status != OK && goes_on(status)) {
-        printf("error: %s\n\n", err->text);
-        return OK;
-    }
-    return status;
 }
 
 /* Takes """ off the end; true if it was there. */
@@ -79,8 +66,9 @@ static bool multiline_take(struct repl_state *r, struct str line) {
     return closed;
 }
 
-/* A whole line; *open: a multi-line text goes on. Returns whether r->text is a message to send. */
-static enum status line_take(struct repl_state *r, struct str line, bool more, bool *open, bool *send, struct err *err) {
+/* A whole line. *open: a multi-line text goes on; *send: r->text is a message to send. */
+static enum status line_take(struct repl_state *r, struct str line, bool more, bool *open, bool *send,
+                             struct err *err) {
     *send = false;
     if (*open) {
         *open = !multiline_take(r, line);
@@ -108,7 +96,7 @@ static enum status line_take(struct repl_state *r, struct str line, bool more, b
     return OK;
 }
 
-static enum status repl_loop(struct repl_state *r, struct line_editor *l, struct err *err) {
+static void repl_loop(struct repl_state *r, struct line_editor *l, struct err *err) {
     bool open = false, more = false;
     while (!r->leave) {
         struct str line;
@@ -116,7 +104,7 @@ static enum status repl_loop(struct repl_state *r, struct line_editor *l, struct
         enum line_end end = line_read(l, fresh ? ">>> " : "... ", fresh, &line);
         if (end == LINE_EOF) {
             putchar('\n');
-            return OK;
+            return;
         }
         if (end == LINE_INTERRUPT) {
             fputs(line.n || !fresh ? "\n" : "\n\nUse Ctrl + d or /bye to exit.\n", stdout);
@@ -129,16 +117,13 @@ static enum status repl_loop(struct repl_state *r, struct line_editor *l, struct
         more = end == LINE_MORE;
         bool send;
         enum status status = line_take(r, line, more, &open, &send, err);
-        if (status == OK && send && str_trim(buf_str(&r->text)).n)
-            status = message_send(r, err);
+        if (status != OK)
+            failure_show(r->s, status, err);
+        if (send && str_trim(buf_str(&r->text)).n)
+            message_send(r, err);
         else if (send)
             buf_clear(&r->text);
-        if (status != OK && !goes_on(status))
-            return status;
-        if (status != OK)
-            printf("error: %s\n", err->text);
     }
-    return OK;
 }
 
 enum status repl_run(struct session *s, struct err *err) {
@@ -147,12 +132,13 @@ enum status repl_run(struct session *s, struct err *err) {
     struct buf path = {0};
     history_path(&s->cli->settings, &path);
     r.history = path.n > 0;
-    enum status status = line_editor_open("Send a message (/? for help)", path.n ? buf_cstr(&path) : NULL, s->cli->term.plain, &l, err);
+    enum status status = line_editor_open("Send a message (/? for help)", path.n ? buf_cstr(&path) : NULL,
+                                          s->cli->term.plain, &l, err);
     buf_release(&path);
     if (status != OK)
         return status;
-    status = repl_loop(&r, l, err);
+    repl_loop(&r, l, err);
     line_editor_close(l);
     buf_release(&r.text);
-    return status;
+    return OK;
 }

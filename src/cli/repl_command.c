@@ -39,7 +39,8 @@ static void help_main(void) {
           "  /?, /help       Help for a command\n"
           "  /? shortcuts    Help for keyboard shortcuts\n"
           "\n"
-          "Use \"\"\" to begin a multi-line message.\n\n", stderr);
+          "Use \"\"\" to begin a multi-line message.\n\n",
+          stderr);
 }
 
 static void help_set(void) {
@@ -55,7 +56,8 @@ static void help_set(void) {
           "  /set verbose           Show LLM stats\n"
           "  /set quiet             Disable LLM stats\n"
           "  /set think [level]     Enable thinking\n"
-          "  /set nothink           Disable thinking\n\n", stderr);
+          "  /set nothink           Disable thinking\n\n",
+          stderr);
 }
 
 static void help_show(void) {
@@ -65,7 +67,8 @@ static void help_show(void) {
           "  /show modelfile    Show Modelfile for this model\n"
           "  /show parameters   Show parameters for this model\n"
           "  /show system       Show system message\n"
-          "  /show template     Show prompt template\n\n", stderr);
+          "  /show template     Show prompt template\n\n",
+          stderr);
 }
 
 static void help_parameters(void) {
@@ -79,7 +82,8 @@ static void help_parameters(void) {
           "  /set parameter temperature <float>    Set creativity level\n"
           "  /set parameter repeat_penalty <float> How strongly to penalize repetitions\n"
           "  /set parameter repeat_last_n <int>    Set how far back to look for repetitions\n"
-          "  /set parameter stop <string> <string> ...   Set the stop parameters\n\n", stderr);
+          "  /set parameter stop <string> <string> ...   Set the stop parameters\n\n",
+          stderr);
 }
 
 static void help_shortcuts(void) {
@@ -95,7 +99,8 @@ static void help_shortcuts(void) {
           "  Ctrl + j            Begin a new line in the message\n"
           "  Ctrl + l            Clear the screen\n"
           "  Ctrl + c            Stop the model from responding\n"
-          "  Ctrl + d            Exit (/bye)\n\n", stderr);
+          "  Ctrl + d            Exit (/bye)\n\n",
+          stderr);
 }
 
 static void command_help(const struct words *w) {
@@ -270,7 +275,8 @@ static enum status command_show_part(struct repl_state *r, const struct words *w
     else if (str_is(what, "parameters"))
         show_parameters(s, member_text(show, "parameters"));
     else if (str_is(what, "system"))
-        show_text(s->system.n ? buf_str(&s->system) : member_text(show, "system"), "No system message was specified for this model.");
+        show_text(s->system.n ? buf_str(&s->system) : member_text(show, "system"),
+                  "No system message was specified for this model.");
     else if (str_is(what, "template"))
         show_text(member_text(show, "template"), "No prompt template was specified for this model.");
     else

@@ -16,7 +16,7 @@
 static void name_of_file(const char *path, char *out, size_t cap) {
     const char *base = strrchr(path, '/');
     base = base ? base + 1 : path;
-    size_t n = MIN(strlen(base) - strlen(".gguf"), sizeof ((struct model_name *)0)->model - 2);
+    size_t n = MIN(strlen(base) - strlen(".gguf"), sizeof((struct model_name *)0)->model - 2);
     size_t at = (size_t)snprintf(out, cap, "local/");
     for (size_t i = 0; i < n && at + 1 < cap; i++) {
         char c = base[i];
@@ -35,7 +35,8 @@ static bool imported(struct store *store, const char *path, const struct model_n
     bool same = false;
     if (store_find(store, name, &arena, &model, NULL) == OK) {
         struct str blob = store_blob_path(store, model.model_digest, &arena);
-        same = blob.n && stat(path, &a) == 0 && stat(blob.p, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+        same = blob.n && stat(path, &a) == 0 && stat(blob.p, &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
     }
     arena_release(&arena);
     return same;
@@ -75,7 +76,9 @@ static enum status flags_think(struct session *s, const struct args *a, struct e
         return OK;
     bool level = !strcmp(v, "high") || !strcmp(v, "medium") || !strcmp(v, "low") || !strcmp(v, "max");
     if (!level && strcmp(v, "") && strcmp(v, "true") && strcmp(v, "false"))
-        return err_set(err, ERR_INVALID, "invalid value for --think: \"%s\" (must be true, false, high, medium, low, or max)", v);
+        return err_set(err, ERR_INVALID,
+                       "invalid value for --think: \"%s\" (must be true, false, high, medium, low, or max)",
+                       v);
     if (level)
         json_str(&s->think, str_of(v));
     else
@@ -96,7 +99,8 @@ static enum status flags_format(struct session *s, const struct args *a, struct 
     json_t *schema = json_loads(v, 0, NULL);
     if (!json_is_object(schema)) {
         json_decref(schema);
-        return err_set(err, ERR_INVALID, "invalid format: \"%s\"; expected \"json\" or a valid JSON Schema object", v);
+        return err_set(err, ERR_INVALID,
+                       "invalid format: \"%s\"; expected \"json\" or a valid JSON Schema object", v);
     }
     json_decref(schema);
     buf_add_str(&s->format, str_of(v));
@@ -112,14 +116,17 @@ static enum status flags_read(struct session *s, const struct args *a, struct er
     if (context) {
         u64 n;
         if (!str_to_u64(str_of(context), &n) || n == 0 || n > LIMIT_NUM_CTX)
-            return err_set(err, ERR_INVALID, "invalid value for --num-ctx: \"%s\" (must be 1 to %u tokens)", context, LIMIT_NUM_CTX);
+            return err_set(err, ERR_INVALID, "invalid value for --num-ctx: \"%s\" (must be 1 to %u tokens)",
+                           context, LIMIT_NUM_CTX);
         struct str value = str_of(context);
         TRY(session_option_set(s, STR("num_ctx"), &value, 1, err));
     }
     if (keep) {
         i64 ns;
         if (!duration_parse(str_of(keep), false, &ns))
-            return err_set(err, ERR_INVALID, "invalid value for --keepalive: \"%s\" (write a duration such as 5m or 1h30m)", keep);
+            return err_set(err, ERR_INVALID,
+                           "invalid value for --keepalive: \"%s\" (write a duration such as 5m or 1h30m)",
+                           keep);
         json_str(&s->keep_alive, str_of(keep));
     }
     return OK;
@@ -127,16 +134,19 @@ static enum status flags_read(struct session *s, const struct args *a, struct er
 
 /* --- the prompt --- */
 
-static enum status prompt_read(const struct cli *c, const struct args *a, struct buf *prompt, struct err *err) {
+static enum status prompt_read(const struct cli *c, const struct args *a, struct buf *prompt,
+                               struct err *err) {
     char block[65536];
     ssize_t n = 0;
     while (!c->term.in && (n = read(STDIN_FILENO, block, sizeof block)) != 0) {
         if (n < 0 && errno == EINTR && !interrupt_taken())
             continue;
         if (n < 0)
-            return err_errno(err, errno == EINTR ? ERR_CANCELED : ERR_IO, "cannot read the prompt from standard input");
+            return err_errno(err, errno == EINTR ? ERR_CANCELED : ERR_IO,
+                             "cannot read the prompt from standard input");
         if (prompt->n + (size_t)n > LIMIT_BODY_BYTES)
-            return err_set(err, ERR_TOO_LARGE, "the prompt on standard input is larger than %u MiB", LIMIT_BODY_BYTES >> 20);
+            return err_set(err, ERR_TOO_LARGE, "the prompt on standard input is larger than %u MiB",
+                           LIMIT_BODY_BYTES >> 20);
         buf_add(prompt, block, (size_t)n);
     }
     for (u32 i = 1; i < a->n_rest; i++) {
@@ -153,9 +163,13 @@ static enum status not_found(const struct cli *c, const char *what, bool from_fi
     char url[512];
     settings_url(&c->settings, url, sizeof url);
     if (from_file)
-        return err_set(err, ERR_NOT_FOUND, "%s was imported, but the server at %s does not see it: OLLAMA_MODELS must name the "
-                                           "same folder for both", what, url);
-    return err_set(err, ERR_NOT_FOUND, "model '%s' not found; `minka list` shows the models, `minka run FILE.gguf` takes a file", what);
+        return err_set(err, ERR_NOT_FOUND,
+                       "%s was imported, but the server at %s does not see it: OLLAMA_MODELS must name the "
+                       "same folder for both",
+                       what, url);
+    return err_set(err, ERR_NOT_FOUND,
+                   "model '%s' not found; `minka list` shows the models, `minka run FILE.gguf` takes a file",
+                   what);
 }
 
 static enum status embed(struct session *s, const struct args *a, struct str prompt, struct err *err) {
@@ -165,7 +179,9 @@ static enum status embed(struct session *s, const struct args *a, struct str pro
     if (dimensions && !str_to_u64(str_of(dimensions), &n))
         return err_set(err, ERR_INVALID, "invalid value for --dimensions: \"%s\"", dimensions);
     if (prompt.n == 0)
-        return err_set(err, ERR_INVALID, "embedding models require input text. Usage: minka run %s \"your text here\"", buf_cstr(&s->model));
+        return err_set(err, ERR_INVALID,
+                       "embedding models require input text. Usage: minka run %s \"your text here\"",
+                       buf_cstr(&s->model));
     json_open(&b, '{');
     json_key(&b, "model");
     json_str(&b, buf_str(&s->model));

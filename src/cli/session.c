@@ -55,18 +55,34 @@ void session_release(struct session *s) {
 
 enum option_kind { OPTION_INT, OPTION_FLOAT, OPTION_BOOL, OPTION_TEXTS };
 
-static const struct { const char *name; enum option_kind kind; } option_table[] = {
-    {"num_ctx", OPTION_INT},          {"num_batch", OPTION_INT},      {"num_gpu", OPTION_INT},
-    {"main_gpu", OPTION_INT},         {"use_mmap", OPTION_BOOL},      {"num_thread", OPTION_INT},
-    {"draft_num_predict", OPTION_INT},{"num_keep", OPTION_INT},       {"seed", OPTION_INT},
-    {"num_predict", OPTION_INT},      {"temperature", OPTION_FLOAT},  {"top_k", OPTION_INT},
-    {"top_p", OPTION_FLOAT},          {"min_p", OPTION_FLOAT},        {"typical_p", OPTION_FLOAT},
-    {"repeat_last_n", OPTION_INT},    {"repeat_penalty", OPTION_FLOAT},
-    {"presence_penalty", OPTION_FLOAT},{"frequency_penalty", OPTION_FLOAT},
+static const struct {
+    const char *name;
+    enum option_kind kind;
+} option_table[] = {
+    {"num_ctx", OPTION_INT},
+    {"num_batch", OPTION_INT},
+    {"num_gpu", OPTION_INT},
+    {"main_gpu", OPTION_INT},
+    {"use_mmap", OPTION_BOOL},
+    {"num_thread", OPTION_INT},
+    {"draft_num_predict", OPTION_INT},
+    {"num_keep", OPTION_INT},
+    {"seed", OPTION_INT},
+    {"num_predict", OPTION_INT},
+    {"temperature", OPTION_FLOAT},
+    {"top_k", OPTION_INT},
+    {"top_p", OPTION_FLOAT},
+    {"min_p", OPTION_FLOAT},
+    {"typical_p", OPTION_FLOAT},
+    {"repeat_last_n", OPTION_INT},
+    {"repeat_penalty", OPTION_FLOAT},
+    {"presence_penalty", OPTION_FLOAT},
+    {"frequency_penalty", OPTION_FLOAT},
     {"stop", OPTION_TEXTS},
 };
 
-static enum status option_write(struct buf *json, enum option_kind kind, const struct str *values, u32 n, struct err *err) {
+static enum status option_write(struct buf *json, enum option_kind kind, const struct str *values, u32 n,
+                                struct err *err) {
     i64 whole;
     f64 real;
     switch (kind) {
@@ -106,7 +122,8 @@ static struct session_option *option_slot(struct session *s, const char *name) {
     return o;
 }
 
-enum status session_option_set(struct session *s, struct str name, const struct str *values, u32 n_values, struct err *err) {
+enum status session_option_set(struct session *s, struct str name, const struct str *values, u32 n_values,
+                               struct err *err) {
     check(n_values > 0);
     for (size_t i = 0; i < ARRAY_LEN(option_table); i++) {
         if (!str_is(name, option_table[i].name))
@@ -157,9 +174,8 @@ json_t *model_show(struct cli *c, struct str model, bool verbose, struct err *er
 bool model_can(const json_t *show, const char *capability) {
     size_t i;
     json_t *v;
-    json_array_foreach(json_object_get(show, "capabilities"), i, v)
-        if (json_is_string(v) && !strcmp(json_string_value(v), capability))
-            return true;
+    json_array_foreach(json_object_get(show, "capabilities"), i,
+                       v) if (json_is_string(v) && !strcmp(json_string_value(v), capability)) return true;
     return false;
 }
 

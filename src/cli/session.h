@@ -45,7 +45,8 @@ void session_message_drop(struct session *s); /* the last one */
 void session_clear(struct session *s);        /* all but the system message that /set gave */
 
 /* A parameter of Ollama's table with its values as words. ERR_INVALID: unknown, wrong type. */
-enum status session_option_set(struct session *s, struct str name, const struct str *values, u32 n_values, struct err *err) MUST_USE;
+enum status session_option_set(struct session *s, struct str name, const struct str *values, u32 n_values,
+                               struct err *err) MUST_USE;
 
 /* Puts an answer on standard output as it comes, with the spinner before it and, if verbose, the figures
  * behind it on standard error. content (may be NULL) receives the visible text. ERR_CANCELED after Ctrl-C. */

@@ -40,7 +40,8 @@ static bool info_number(const json_t *info, struct str arch, const char *key, ch
 
 static void section_model(FILE *out, const json_t *show) {
     const json_t *info = json_object_get(show, "model_info"), *details = json_object_get(show, "details");
-    struct str arch = member_text(info, "general.architecture"), parameters = member_text(details, "parameter_size");
+    struct str arch = member_text(info, "general.architecture"),
+               parameters = member_text(details, "parameter_size");
     struct table t = {0};
     char text[HUMAN_BYTES];
     if (!json_is_object(info))
@@ -142,7 +143,9 @@ static void value_write(struct buf *b, const json_t *v) {
         array_write(b, v);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 static void section_metadata(FILE *out, json_t *info) {
     size_t n = json_object_size(info), i = 0;
@@ -152,8 +155,7 @@ static void section_metadata(FILE *out, json_t *info) {
         free(keys);
         return;
     }
-    json_object_foreach(info, key, v)
-        keys[i++] = key;
+    json_object_foreach(info, key, v) keys[i++] = key;
     qsort(keys, n, sizeof *keys, by_name);
     struct table t = {0};
     struct buf text = {0};
@@ -225,8 +227,9 @@ enum status command_show(struct cli *c, const struct args *a, struct err *err) {
         if (!args_bool(a, parts[i]))
             continue;
         if (part)
-            return err_set(err, ERR_INVALID, "only one of '--license', '--modelfile', '--parameters', '--system', or "
-                                             "'--template' can be specified");
+            return err_set(err, ERR_INVALID,
+                           "only one of '--license', '--modelfile', '--parameters', '--system', or "
+                           "'--template' can be specified");
         part = parts[i];
     }
     json_t *show = model_show(c, str_of(a->rest[0]), args_bool(a, "verbose"), err);

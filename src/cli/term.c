@@ -137,6 +137,8 @@ void text_out_write(struct text_out *o, struct str text) {
         struct str c = {text.p + at, n};
         bool control = code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0);
         at += n ? n : 1;
+        if (code_point == '\r' && n)
+            continue;
         if (n == 0 || (control && code_point != '\n' && code_point != '\t')) {
             c = STR("\xef\xbf\xbd");
             code_point = 0xfffd;

@@ -37,8 +37,8 @@ void spinner_stop(struct spinner *s);
 
 /* --- text of the model --- */
 /* Writes text as it arrives. On a terminal, control characters other than line ends and tabs are shown as
- * U+FFFD (the text must not command the terminal), and with wrap a word that reaches the right margin is taken
- * back and put on the next line. Elsewhere the bytes go out as they are. */
+ * U+FFFD (the text must not command the terminal), and with wrap a word that reaches the right margin is
+ * taken back and put on the next line. Elsewhere the bytes go out as they are. */
 struct text_out {
     bool terminal, wrap;
     u32 column;

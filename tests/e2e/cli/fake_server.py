@@ -182,15 +182,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class FakeServer(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, unix=None, prefix="", version="0.1.0"):
+    def __init__(self, unix=None, prefix="", version="0.1.0", port=0):
         self.unix, self.prefix, self.version = unix, prefix, version
         self.requests, self.dropped, self.extra, self.open = [], [], [], []
         if unix:
             self.address_family = socket.AF_UNIX
-        super().__init__(unix or ("127.0.0.1", 0), Handler)
+        super().__init__(unix or ("127.0.0.1", port), Handler)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 

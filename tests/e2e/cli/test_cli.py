@@ -676,12 +676,26 @@ def plain_terminals(place):
 
 
 @test
-def server_dies_in_the_repl(place):
+def server_restarts_under_the_repl(place):
     t = place.repl()
+    t.line("say kept")
+    t.expect("kept\n\n>>> ")
+    port = place.server.server_address[1]
     place.server.close()
-    t.line("count")
-    assert t.wait() == 1
-    assert "Error: " in t.screen() and "\x1b[?2004l" in t.raw, "the terminal is restored"
+    since = t.mark()
+    t.line("say lost")
+    t.expect("error: ", since)
+    t.expect("'minka serve' starts it.\n\n>>> ", since)
+    place.server = FakeServer(port=port)
+    t.line("say again")
+    t.expect("\nagain\n", since)
+    contents = [m["content"] for m in place.asked("/api/chat")[-1]["messages"]]
+    assert contents == ["say kept", "kept", "say again"], "the conversation goes on"
+    since = t.mark()
+    t.line("cut")
+    t.expect("half\nerror: ", since)
+    t.send("\x04")
+    assert t.wait() == 0
 
 
 @test

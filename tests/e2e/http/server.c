@@ -1,7 +1,7 @@
 /* server.c - a small server over httpd.h for the acceptance test: routes that answer at once, later, in a
- * stream, endlessly. It prints an event per line with the monotonic time in ms, which the client script reads:
- *   port N | body ID PATH | gone ID 0|1 | slow ID | drained | stopped
- * It checks itself that on_gone comes once for each on_body. */
+ * stream, endlessly. It prints an event per line with the monotonic time in ms, which the client script
+ * reads: port N | body ID PATH | gone ID 0|1 | slow ID | drained | stopped It checks itself that on_gone
+ * comes once for each on_body. */
 #include <arpa/inet.h>
 #include <signal.h>
 #include <stdio.h>

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
 
 #include "cli/args.h"
@@ -36,7 +37,8 @@ static void taken(void **state) {
     assert_true(args_bool(&a, "verbose"));
     args_release(&a);
 
-    assert_int_equal(PARSE(&a, NULL, "--context-size=7", "--verbose=false", "--think=", "-", "--", "--verbose", "-x"), OK);
+    assert_int_equal(
+        PARSE(&a, NULL, "--context-size=7", "--verbose=false", "--think=", "-", "--", "--verbose", "-x"), OK);
     assert_string_equal(args_text(&a, "num-ctx"), "7");
     assert_string_equal(args_text(&a, "context-size"), "7");
     assert_string_equal(args_text(&a, "think"), "");

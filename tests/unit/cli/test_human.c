@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
+
 #include <stdlib.h>
 
 #include "cli/human.h"
@@ -14,9 +16,13 @@
 
 static void sizes(void **state) {
     (void)state;
-    static const struct { u64 v; const char *text; } cases[] = {
-        {0, "0 B"}, {999, "999 B"}, {1000, "1 KB"}, {1500, "1.5 KB"}, {9999, "10.0 KB"}, {10000, "10 KB"}, {10999, "10 KB"},
-        {91000000, "91 MB"}, {1000000000, "1 GB"}, {4700000000, "4.7 GB"}, {42999999999, "42 GB"}, {1200000000000, "1.2 TB"}};
+    static const struct {
+        u64 v;
+        const char *text;
+    } cases[] = {
+        {0, "0 B"},           {999, "999 B"},         {1000, "1 KB"},         {1500, "1.5 KB"},
+        {9999, "10.0 KB"},    {10000, "10 KB"},       {10999, "10 KB"},       {91000000, "91 MB"},
+        {1000000000, "1 GB"}, {4700000000, "4.7 GB"}, {42999999999, "42 GB"}, {1200000000000, "1.2 TB"}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char out[HUMAN_BYTES];
         human_bytes(cases[i].v, out);
@@ -26,9 +32,18 @@ static void sizes(void **state) {
 
 static void counts(void **state) {
     (void)state;
-    static const struct { u64 v; const char *text; } cases[] = {
-        {0, "0"}, {999, "999"}, {1000, "1K"}, {22400, "22K"}, {137022720, "137.02M"}, {270000000, "270M"},
-        {1235814432, "1.2B"}, {8000000000, "8B"}, {8030261248, "8.0B"}};
+    static const struct {
+        u64 v;
+        const char *text;
+    } cases[] = {{0, "0"},
+                 {999, "999"},
+                 {1000, "1K"},
+                 {22400, "22K"},
+                 {137022720, "137.02M"},
+                 {270000000, "270M"},
+                 {1235814432, "1.2B"},
+                 {8000000000, "8B"},
+                 {8030261248, "8.0B"}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char out[HUMAN_BYTES];
         human_count(cases[i].v, out);
@@ -38,13 +53,30 @@ static void counts(void **state) {
 
 static void times(void **state) {
     (void)state;
-    static const struct { i64 distance; const char *text; } cases[] = {
-        {0, "Less than a second ago"}, {SECOND, "1 second ago"}, {59 * SECOND, "59 seconds ago"}, {60 * SECOND, "About a minute ago"},
-        {119 * SECOND, "About a minute ago"}, {120 * SECOND, "2 minutes ago"}, {HOUR - SECOND, "59 minutes ago"},
-        {HOUR, "About an hour ago"}, {89 * 60 * SECOND, "About an hour ago"}, {90 * 60 * SECOND, "2 hours ago"},
-        {47 * HOUR, "47 hours ago"}, {2 * DAY, "2 days ago"}, {13 * DAY, "13 days ago"}, {14 * DAY, "2 weeks ago"},
-        {59 * DAY, "8 weeks ago"}, {60 * DAY, "2 months ago"}, {729 * DAY, "24 months ago"}, {730 * DAY, "2 years ago"},
-        {-290 * SECOND, "4 minutes from now"}, {-20 * 365 * DAY, "20 years from now"}, {-21 * 365 * DAY, "Forever"}};
+    static const struct {
+        i64 distance;
+        const char *text;
+    } cases[] = {{0, "Less than a second ago"},
+                 {SECOND, "1 second ago"},
+                 {59 * SECOND, "59 seconds ago"},
+                 {60 * SECOND, "About a minute ago"},
+                 {119 * SECOND, "About a minute ago"},
+                 {120 * SECOND, "2 minutes ago"},
+                 {HOUR - SECOND, "59 minutes ago"},
+                 {HOUR, "About an hour ago"},
+                 {89 * 60 * SECOND, "About an hour ago"},
+                 {90 * 60 * SECOND, "2 hours ago"},
+                 {47 * HOUR, "47 hours ago"},
+                 {2 * DAY, "2 days ago"},
+                 {13 * DAY, "13 days ago"},
+                 {14 * DAY, "2 weeks ago"},
+                 {59 * DAY, "8 weeks ago"},
+                 {60 * DAY, "2 months ago"},
+                 {729 * DAY, "24 months ago"},
+                 {730 * DAY, "2 years ago"},
+                 {-290 * SECOND, "4 minutes from now"},
+                 {-20 * 365 * DAY, "20 years from now"},
+                 {-21 * 365 * DAY, "Forever"}};
     const i64 now = 1800000000 * SECOND;
     char out[HUMAN_BYTES];
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -61,10 +93,24 @@ static void times(void **state) {
 
 static void durations(void **state) {
     (void)state;
-    static const struct { i64 v; const char *text; } cases[] = {
-        {0, "0s"}, {1, "1ns"}, {999, "999ns"}, {1000, "1\u00b5s"}, {1200, "1.2\u00b5s"}, {2500000, "2.5ms"}, {345600000, "345.6ms"},
-        {SECOND, "1s"}, {1234567890, "1.23456789s"}, {62500000000, "1m2.5s"}, {60 * SECOND, "1m0s"}, {HOUR, "1h0m0s"},
-        {HOUR + 62 * SECOND, "1h1m2s"}, {-1500000000, "-1.5s"}, {999999999, "999.999999ms"}};
+    static const struct {
+        i64 v;
+        const char *text;
+    } cases[] = {{0, "0s"},
+                 {1, "1ns"},
+                 {999, "999ns"},
+                 {1000, "1\u00b5s"},
+                 {1200, "1.2\u00b5s"},
+                 {2500000, "2.5ms"},
+                 {345600000, "345.6ms"},
+                 {SECOND, "1s"},
+                 {1234567890, "1.23456789s"},
+                 {62500000000, "1m2.5s"},
+                 {60 * SECOND, "1m0s"},
+                 {HOUR, "1h0m0s"},
+                 {HOUR + 62 * SECOND, "1h1m2s"},
+                 {-1500000000, "-1.5s"},
+                 {999999999, "999.999999ms"}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char out[HUMAN_BYTES];
         human_duration(cases[i].v, out);
@@ -74,9 +120,14 @@ static void durations(void **state) {
 
 static void stamps(void **state) {
     (void)state;
-    static const struct { const char *text; i64 ns; } cases[] = {
-        {"1970-01-01T00:00:00Z", 0}, {"1970-01-01T00:00:01.5Z", 1500000000}, {"1970-01-01T01:00:00+01:00", 0},
-        {"1969-12-31T19:00:00-05:00", 0}, {"2026-01-02T03:04:05.678901234Z", 1767323045678901234}};
+    static const struct {
+        const char *text;
+        i64 ns;
+    } cases[] = {{"1970-01-01T00:00:00Z", 0},
+                 {"1970-01-01T00:00:01.5Z", 1500000000},
+                 {"1970-01-01T01:00:00+01:00", 0},
+                 {"1969-12-31T19:00:00-05:00", 0},
+                 {"2026-01-02T03:04:05.678901234Z", 1767323045678901234}};
     i64 ns;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         assert_true(rfc3339_parse(str_of(cases[i].text), &ns));
@@ -84,8 +135,14 @@ static void stamps(void **state) {
     }
     assert_true(rfc3339_parse(STR("2345-01-01T00:00:00Z"), &ns));
     assert_true(ns == INT64_MAX);
-    static const char *const bad[] = {"", "2026", "2026-01-02 03:04:05", "2026-01-02T03:04:05", "2026-01-02T03:04:05+1", "x026-01-02T03:04:05Z",
-                                      "2026-01-02T03:04:05.5", "2026-01-02T03:04:05+01:0x"};
+    static const char *const bad[] = {"",
+                                      "2026",
+                                      "2026-01-02 03:04:05",
+                                      "2026-01-02T03:04:05",
+                                      "2026-01-02T03:04:05+1",
+                                      "x026-01-02T03:04:05Z",
+                                      "2026-01-02T03:04:05.5",
+                                      "2026-01-02T03:04:05+01:0x"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         if (rfc3339_parse(str_of(bad[i]), &ns))
             fail_msg("%s was taken", bad[i]);
@@ -135,8 +192,9 @@ static void tables(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),  cmocka_unit_test(counts),  cmocka_unit_test(times), cmocka_unit_test(durations),
-        cmocka_unit_test(stamps), cmocka_unit_test(columns), cmocka_unit_test(tables),
+        cmocka_unit_test(sizes),     cmocka_unit_test(counts), cmocka_unit_test(times),
+        cmocka_unit_test(durations), cmocka_unit_test(stamps), cmocka_unit_test(columns),
+        cmocka_unit_test(tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

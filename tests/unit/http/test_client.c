@@ -4,7 +4,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
+
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -95,9 +97,11 @@ static enum status lines_get(const char *answer, size_t piece, struct lines *l, 
 
 static void lines_in_pieces(void **state) {
     (void)state;
-    static const char chunked[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                                  "8\r\n{\"a\":1}\n\r\n3\r\n{\"b\r\n5\r\n\":2}\n\r\nb\r\n\n\r\n{\"c\":3}\n\r\n4\r\nlast\r\n0\r\n\r\n";
-    static const char plain[] = "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"a\":1}\n{\"b\":2}\n\n\r\n{\"c\":3}\nlas";
+    static const char chunked[] =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "8\r\n{\"a\":1}\n\r\n3\r\n{\"b\r\n5\r\n\":2}\n\r\nb\r\n\n\r\n{\"c\":3}\n\r\n4\r\nlast\r\n0\r\n\r\n";
+    static const char plain[] =
+        "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"a\":1}\n{\"b\":2}\n\n\r\n{\"c\":3}\nlas";
     for (size_t piece = 1; piece < 40; piece += 3) {
         struct lines l = {0};
         assert_int_equal(lines_get(chunked, piece, &l, NULL), OK);
@@ -114,7 +118,8 @@ static void callback_stops(void **state) {
     (void)state;
     struct lines l = {.stop_at = 2};
     struct err err;
-    assert_int_equal(lines_get("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\na\nb\nc\n", 1000, &l, &err), ERR_CANCELED);
+    assert_int_equal(lines_get("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\na\nb\nc\n", 1000, &l, &err),
+                     ERR_CANCELED);
     assert_string_equal(buf_cstr(&l.text), "a|b|");
     buf_release(&l.text);
 }
@@ -177,8 +182,8 @@ static void refusals(void **state) {
         char answer[512];
         struct lines l = {0};
         struct err err = {0};
-        snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n%s", cases[i].status, strlen(cases[i].body),
-                 cases[i].body);
+        snprintf(answer, sizeof answer, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n\r\n%s", cases[i].status,
+                 strlen(cases[i].body), cases[i].body);
         assert_int_equal(lines_get(answer, 7, &l, &err), cases[i].expect);
         assert_int_equal(l.n, 0);
         if (i != 7)

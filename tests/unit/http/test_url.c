@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
 #include <cmocka.h>
+
 #include <stdio.h>
 
 #include "http/httpd_own.h"
@@ -22,7 +24,8 @@ static void every_byte(void **state) {
 
 static void refused(void **state) {
     (void)state;
-    static const char *const bad[] = {"%", "%4", "a%", "a%4", "%zz", "%4z", "%z4", "%%41", "%00", "a%00b", "%+1", "% 1"};
+    static const char *const bad[] = {"%",   "%4",   "a%",  "a%4",   "%zz", "%4z",
+                                      "%z4", "%%41", "%00", "a%00b", "%+1", "% 1"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         char text[16];
         size_t n = (size_t)snprintf(text, sizeof text, "%s", bad[i]);
@@ -46,6 +49,7 @@ static void plain(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_byte), cmocka_unit_test(refused), cmocka_unit_test(plain)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_byte), cmocka_unit_test(refused),
+                                       cmocka_unit_test(plain)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
