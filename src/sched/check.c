@@ -39,6 +39,13 @@ static void check_fifo(const struct smodel *m, const struct sreq *w) {
             check(r->admitted_order < w->ready_order);
 }
 
+/* a is older than b and both run: b can have been admitted first only before a was ready. */
+static void check_order(const struct sreq *a, const struct sreq *b) {
+    bool resumed_first = b->resumed && !a->resumed;
+    if (b->admitted_order < a->admitted_order && !resumed_first)
+        check(b->admitted_order < a->ready_order);
+}
+
 static void check_lists(const struct sched *s, const struct smodel *m, struct counts *c) {
     u32 n = 0;
     for (const struct sreq *r = m->waiting.first; r; r = r->next) {
@@ -58,6 +65,8 @@ static void check_lists(const struct sched *s, const struct smodel *m, struct co
         check(sreq_runs(r));
         check_request(s, m, r);
         check(!r->next || sreq_older(r, r->next));
+        for (const struct sreq *b = r->next; b; b = b->next)
+            check_order(r, b);
         n++;
     }
     check(n == m->running.n);

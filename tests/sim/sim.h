@@ -48,6 +48,9 @@ struct sim_model {
     bool loaded;    /* between LOADED and UNLOAD */
     bool forgotten; /* and not announced again */
     bool unload_under_way;
+    /* Kept by the simulator itself: nobody may unload it for its age before last_use + keep_alive_min. */
+    u64 last_use_ns;
+    i64 keep_alive_min_ns; /* shortest of all that were said since it was loaded; < 0 = for ever */
 };
 
 enum sim_end { SIM_OPEN, SIM_FINISHED, SIM_REJECTED, SIM_READY, SIM_CANCELLED };
@@ -120,6 +123,9 @@ struct sim {
     u32 n_items, step_model;
     u64 step_ns;
     u64 longest_step_ns, longest_load_ns;
+    /* Tests of the tests: breaks something on purpose, once; called before each plan. */
+    bool (*fault)(struct sim *w);
+    bool fault_done;
     struct sim_counts *counts;
 };
 
@@ -135,6 +141,8 @@ void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item 
 
 /* --- sim_world.c --- */
 void sim_run(struct sim *w);
+/* The model was used, and this keep-alive was said. */
+void sim_model_used(struct sim *w, u32 model, i64 keep_alive_ns);
 void sim_event_add(struct sim *w, u64 at_ns, enum sim_event_kind kind, u32 index, u64 value);
 
 /* --- sim_promise.c --- */

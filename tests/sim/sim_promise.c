@@ -100,8 +100,27 @@ static u64 stay_ns(const struct sim *w, u32 model) {
     return n_steps * w->longest_step_ns * w->o.n_models;
 }
 
+/* Its stay may end: it has had its residency, and its first request its minimum run. */
+static bool stay_is_over(const struct sim *w, const struct smodel *m) {
+    const struct sreq *lead = sreq_find(w->sched, m->lead_id);
+    bool served = !lead || !sreq_runs(lead) || lead->run_tokens >= MIN_RUN_TOKENS;
+    return served && w->now_ns - m->loaded_ns >= w->o.config.max_wait_ns / RESIDENCY_SHARE;
+}
+
+/* If a model is overdue and every stay is over, somebody is on the way out. */
+static void promise_overdue(const struct sim *w, const struct sched_plan *plan, const struct smodel *missed) {
+    if (under_way(w) || plan->kind == SCHED_PLAN_LOAD || plan->kind == SCHED_PLAN_UNLOAD)
+        return;
+    for (u32 i = 0; i < w->sched->n_models; i++) {
+        const struct smodel *m = w->sched->models[i];
+        if (m != missed && m->state == MODEL_LOADED && !stay_is_over(w, m))
+            return;
+    }
+    check(!"an overdue model is not made room for");
+}
+
 /* The longest wait for a model: max_wait, then each of the others may have its stay and its load. */
-static void promise_max_wait(struct sim *w) {
+static void promise_max_wait(struct sim *w, const struct sched_plan *plan) {
     const struct sched *s = w->sched;
     u64 max_wait = w->o.config.max_wait_ns;
     u64 bound = max_wait;
@@ -120,7 +139,10 @@ static void promise_max_wait(struct sim *w) {
         if (since > w->now_ns)
             continue;
         check(w->now_ns - since <= bound);
-        w->counts->n_overdue += w->now_ns - since > max_wait;
+        if (w->now_ns - since < max_wait)
+            continue;
+        w->counts->n_overdue++;
+        promise_overdue(w, plan, m);
     }
 }
 
@@ -129,7 +151,7 @@ void sim_promise_plan(struct sim *w, const struct sched_plan *plan, u64 oldest_i
     promise_ledger(w, plan);
     promise_oldest(w, oldest_id);
     promise_work(w, plan);
-    promise_max_wait(w);
+    promise_max_wait(w, plan);
 }
 
 /* ---------------------------------------------------------------- ends */
@@ -166,7 +188,9 @@ void sim_promise_unload(struct sim *w, u32 model) {
     const struct sched *s = w->sched;
     const struct smodel *m = smodel_find(s, 100 + model);
     check(m->state == MODEL_UNLOADING && m->running.n == 0);
-    bool over = m->waiting.n == 0 && smodel_expires_ns(m) <= (i64)w->now_ns;
+    const struct sim_model *mine = &w->models[model];
+    bool over = m->waiting.n == 0 && mine->keep_alive_min_ns >= 0 &&
+                w->now_ns >= mine->last_use_ns + (u64)mine->keep_alive_min_ns;
     bool missed = false;
     for (u32 i = 0; i < s->n_models; i++)
         missed = missed || (s->models[i]->state == MODEL_KNOWN && s->models[i]->waiting.n > 0);

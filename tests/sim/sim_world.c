@@ -68,6 +68,14 @@ static void tell(struct sim *w, struct sched_event e) {
     sim_promise_event(w);
 }
 
+void sim_model_used(struct sim *w, u32 model, i64 keep_alive_ns) {
+    struct sim_model *m = &w->models[model];
+    m->last_use_ns = w->now_ns;
+    bool shorter = keep_alive_ns >= 0 && (m->keep_alive_min_ns < 0 || keep_alive_ns < m->keep_alive_min_ns);
+    if (shorter)
+        m->keep_alive_min_ns = keep_alive_ns;
+}
+
 static void arrive(struct sim *w, struct sim_request *r, bool readmitted) {
     r->arrived = true;
     r->wanted = r->prompt_sent = false;
@@ -83,6 +91,7 @@ static void arrive(struct sim *w, struct sim_request *r, bool readmitted) {
     sim_promise_arrival(w, r, n_waiting, readmitted);
     if (r->load_only) {
         r->prompt_sent = true;
+        sim_model_used(w, r->model, r->keep_alive_ns); /* if it is there; else from its loading on */
         tell(w, (struct sched_event){
                     .kind = SCHED_PROMPT, .request_id = r->id, .prompt = {.load_only = true, .num_ctx = r->num_ctx}});
     }
@@ -113,6 +122,7 @@ static void cancel(struct sim *w, struct sim_request *r) {
         return;
     r->end = SIM_CANCELLED;
     sim_say(w, "cancel %llu", (unsigned long long)r->id);
+    sim_model_used(w, r->model, r->keep_alive_ns);
     if (in_items(w, r->id))
         w->counts->n_cancel_in_step++;
     else if (r->started)
@@ -128,6 +138,7 @@ static void loaded(struct sim *w, u32 model, bool ok) {
     sim_say(w, "loaded %u %s", model, ok ? "ok" : "failed");
     w->models[model].loaded = ok;
     w->models[model].mapped = ok;
+    w->models[model].last_use_ns = w->now_ns;
     tell(w, (struct sched_event){.kind = SCHED_LOADED,
                                  .model_id = w->models[model].info.model_id,
                                  .status = ok ? OK : ERR_IO,
@@ -186,6 +197,7 @@ static void step_end(struct sim *w) {
         check(r->n_output == r->n_expected);
         check(memcmp(r->output, r->expected, r->n_output * sizeof(u32)) == 0);
         r->end = SIM_FINISHED;
+        sim_model_used(w, r->model, r->keep_alive_ns);
         w->counts->n_finished++;
         sim_say(w, "finished %llu after %u tokens", (unsigned long long)r->id, r->n_output);
     }
@@ -246,6 +258,7 @@ static void hear(struct sim *w, const struct sched_notice *n) {
     case SCHED_NOTICE_STARTED:
         check(!r->started);
         r->started = true;
+        sim_model_used(w, r->model, r->keep_alive_ns);
         w->counts->n_cached_tokens += n->n_cached;
         check(n->n_cached < r->n_tokens);
         check(n->load_ns <= n->queue_ns);
@@ -273,6 +286,10 @@ static bool follow_plan(struct sim *w, const struct sched_plan *p) {
         u64 load_ns = random_next(&w->random) % w->o.load_ns_max;
         check(!w->models[i].mapped);
         w->models[i].mapped = true;
+        w->models[i].keep_alive_min_ns = -1;
+        for (u32 k = 0; k < w->o.n_requests; k++) /* that of who waits holds if all of them leave */
+            if (w->requests[k].model == i && w->requests[k].arrived && w->requests[k].end == SIM_OPEN)
+                sim_model_used(w, i, w->requests[k].keep_alive_ns);
         w->counts->n_loads++;
         w->longest_load_ns = MAX(w->longest_load_ns, load_ns);
         sim_say(w, "load %u", i);
@@ -301,6 +318,8 @@ static u64 decide(struct sim *w) {
         const struct sreq *oldest = sreq_oldest_running(w->sched);
         u64 oldest_id = oldest ? oldest->id : 0;
         u64 parked = w->sched->n_parked_total;
+        if (w->fault && !w->fault_done)
+            w->fault_done = w->fault(w);
         sched_next(w->sched, w->now_ns, &p);
         w->counts->n_parked += w->sched->n_parked_total - parked;
         sim_promise_plan(w, &p, oldest_id);
@@ -324,6 +343,7 @@ static void happen(struct sim *w, const struct sim_event *e) {
     case SIM_STEP: step_end(w); break;
     case SIM_LIMIT: set_limit(w, e->value); break;
     case SIM_EXPIRE:
+        sim_model_used(w, e->index, (i64)e->value);
         tell(w, (struct sched_event){.kind = SCHED_EXPIRE,
                                      .model_id = w->models[e->index].info.model_id,
                                      .keep_alive_ns = (i64)e->value});
