@@ -201,6 +201,7 @@ struct jinja_method {
     const char *params; /* "a,b,c"; NULL: args_fn takes them as they come */
     filter_fn *fn;
     filter_args_fn *args_fn;
+    bool lazy; /* a generator in Python: it fails only when it is used */
 };
 enum status jinja_invoke(struct jinja_run *j, const struct jinja_method *m, const struct value *v, const struct call_args *args, struct value *out) MUST_USE;
 extern const struct jinja_method jinja_text_filters[], jinja_list_filters[], jinja_text_methods[]; /* end: name NULL */

@@ -53,7 +53,17 @@ enum status jinja_filter(struct jinja_run *j, struct str name, const struct valu
         m = jinja_find(jinja_list_filters, name);
     if (!m)
         return run_fail(&j->r, "there is no filter '%.*s'", STR_FMT(name));
-    return jinja_invoke(j, m, v, args, out);
+    u32 depth = j->r.depth;
+    size_t mark = run_mark(&j->r);
+    enum status s = jinja_invoke(j, m, v, args, out);
+    if (s != ERR_INVALID || !m->lazy)
+        return s;
+    j->r.depth = depth;
+    j->r.text->n = mark;
+    *out = value_list();
+    out->form = FORM_GENERATOR;
+    out->list.cap = PY_GENERATOR_FAILS;
+    return OK;
 }
 
 enum status jinja_int_arg(struct jinja_run *j, const struct value *a, i64 fallback, i64 *out) {

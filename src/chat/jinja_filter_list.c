@@ -285,9 +285,11 @@ static enum status map_attribute(struct jinja_run *j, const struct value *items,
 
 static enum status filter_map(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
     struct value items, mapped;
-    TRY(py_iterate(&j->r, v, &items));
     *out = value_list();
     out->form = FORM_GENERATOR;
+    if (!py_truth(v)) /* also what cannot be gone over: None, 0 */
+        return OK;
+    TRY(py_iterate(&j->r, v, &items));
     if (!args->n)
         return map_attribute(j, &items, args, out);
     if (args->pos[0].kind != VALUE_STR)
@@ -303,14 +305,16 @@ static enum status filter_map(struct jinja_run *j, const struct value *v, const 
 
 static enum status choose(struct jinja_run *j, const struct value *v, const struct call_args *args, bool attr, bool keep, struct value *out) {
     struct value items;
+    *out = value_list();
+    out->form = FORM_GENERATOR;
+    if (!py_truth(v))
+        return OK;
     TRY(py_iterate(&j->r, v, &items));
     if (attr && !args->n)
         return run_fail(&j->r, "the name of an attribute is missing");
     struct call_args test = args_behind(args, attr), rest = args_behind(&test, test.n ? 1 : 0);
     if (test.n && test.pos[0].kind != VALUE_STR)
         return run_fail(&j->r, "the name of a test must be a string");
-    *out = value_list();
-    out->form = FORM_GENERATOR;
     for (u32 i = 0; i < items.list.n; i++) {
         struct value item = items.list.items[i];
         TRY(run_charge(&j->r, 1));
@@ -348,19 +352,19 @@ const struct jinja_method jinja_list_filters[] = {
     {"first", "", filter_first, NULL},
     {"last", "", filter_last, NULL},
     {"join", "d,attribute", filter_join, NULL},
-    {"items", "", filter_items, NULL},
-    {"map", NULL, NULL, filter_map},
-    {"select", NULL, NULL, filter_select},
-    {"reject", NULL, NULL, filter_reject},
-    {"selectattr", NULL, NULL, filter_selectattr},
-    {"rejectattr", NULL, NULL, filter_rejectattr},
+    {"items", "", filter_items, NULL, true},
+    {"map", NULL, NULL, filter_map, true},
+    {"select", NULL, NULL, filter_select, true},
+    {"reject", NULL, NULL, filter_reject, true},
+    {"selectattr", NULL, NULL, filter_selectattr, true},
+    {"rejectattr", NULL, NULL, filter_rejectattr, true},
     {"sort", "reverse,case_sensitive,attribute", filter_sort, NULL},
     {"dictsort", "case_sensitive,by,reverse", filter_dictsort, NULL},
     {"reverse", "", filter_reverse, NULL},
-    {"unique", "case_sensitive,attribute", filter_unique, NULL},
+    {"unique", "case_sensitive,attribute", filter_unique, NULL, true},
     {"min", "case_sensitive,attribute", filter_min, NULL},
     {"max", "case_sensitive,attribute", filter_max, NULL},
     {"sum", "attribute,start", filter_sum, NULL},
-    {"batch", "linecount,fill_with", filter_batch, NULL},
+    {"batch", "linecount,fill_with", filter_batch, NULL, true},
     {NULL, NULL, NULL, NULL},
 };

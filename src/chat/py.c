@@ -339,7 +339,11 @@ static enum status characters(struct run *r, struct str s, struct value *out) {
 
 enum status py_iterate(struct run *r, const struct value *v, struct value *out) {
     switch (v->kind) {
-    case VALUE_LIST: *out = *v; return OK;
+    case VALUE_LIST:
+        if (v->form == FORM_GENERATOR && v->list.cap == PY_GENERATOR_FAILS)
+            return run_fail(r, "a filter was given what it cannot go over");
+        *out = *v;
+        return OK;
     case VALUE_UNDEFINED: *out = value_list(); return OK;
     case VALUE_STR: return characters(r, v->s, out);
     case VALUE_OBJECT:

@@ -4,6 +4,9 @@
 
 #include "chat/run.h"
 
+/* list.cap of a FORM_GENERATOR that fails when it is iterated over. */
+#define PY_GENERATOR_FAILS UINT32_MAX
+
 const char *py_type_name(const struct value *v); /* "str", "dict", ... */
 bool py_truth(const struct value *v);
 bool py_is_number(const struct value *v); /* int, float or bool */
