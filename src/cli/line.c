@@ -44,9 +44,13 @@ static void on_resize(int number) { resized = number; }
 
 /* --- characters --- */
 
-static void hint_show(struct line_editor *l) {
+static bool line_empty(struct line_editor *l) {
     const LineInfoW *now = el_wline(l->el);
-    if (!l->hint || l->plain || now->lastchar != now->buffer || term_columns() < 40)
+    return now->lastchar == now->buffer;
+}
+
+static void hint_show(struct line_editor *l) {
+    if (!l->hint || l->plain || !line_empty(l) || term_columns() < 40)
         return;
     printf("\033[38;5;245m%s\033[0m\033[%uD", l->placeholder, str_columns(str_of(l->placeholder)));
     fflush(stdout);
@@ -143,6 +147,10 @@ static int on_char(EditLine *el, wchar_t *out) {
             return l->interrupt ? -1 : 0;
         }
     } while (c == 0x1b && paste_mark(l));
+    if (c == 0x04 && line_empty(l)) {
+        errno = 0;
+        return 0; /* libedit would write ^D first */
+    }
     if (c == '\r' || c == '\n') {
         /* Enter is CR (ICRNL is off), Ctrl-J and lines of a file are LF. */
         l->more = l->pasting || c == '\n';
