@@ -26,8 +26,8 @@ const struct kern kern_ref = {
 
 const struct kern kern_avx2 = {
     .name = "avx2",
-    .quantize = ref_quantize,
-    .matmul = ref_matmul,
+    .quantize = avx2_quantize,
+    .matmul = avx2_matmul,
     .embed = ref_embed,
     .rmsnorm = avx2_rmsnorm,
     .layernorm = avx2_layernorm,

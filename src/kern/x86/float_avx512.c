@@ -52,22 +52,18 @@ INSTANCE(4)
 INSTANCE(5)
 INSTANCE(6)
 
-/* Decodes 16 rows' columns k0.. to F[r]. */
-static void float_rows_load(const struct kern_mat *w, u32 n, u32 k0, u32 columns, struct tile *tile, u32 r) {
-    if (n >= w->N) {
-        memset(tile->F[r], 0, columns * sizeof tile->F[r][0]);
-        return;
-    }
-    u32 values = quant_block_values(w->type), bytes = quant_block_bytes(w->type);
-    size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes, stride;
+/* Decodes columns c of 16 rows to F[r]. */
+static void float_rows_load(const struct kern_mat *w, u32 n, const struct columns *c, struct tile *tile, u32 r) {
+    u32 columns = c->n;
+    size_t stride;
     if (w->type != QUANT_F32 && w->type != QUANT_F16 && w->type != QUANT_BF16) {
         memset(tile->decoded, 0, sizeof tile->decoded);
         for (u32 row = 0; row < 16 && n + row < w->N; row++)
-            quant_decode(w->type, w->data + (n + row) * w->row_bytes + from, tile->decoded[row], columns);
+            quant_decode(w->type, w->data + (n + row) * w->row_bytes + c->from, tile->decoded[row], columns);
         avx512_transpose((const u8 *)tile->decoded, sizeof tile->decoded[0], columns * 4, (u32(*)[16])tile->F[r]);
         return;
     }
-    const u8 *rows = avx512_chunk_rows(w, n, from, to, tile, &stride);
+    const u8 *rows = matmul_chunk_rows(w, n, 16, c, tile->pad[0], sizeof tile->pad[0], &stride);
     if (w->type == QUANT_F32) {
         avx512_transpose(rows, stride, columns * 4, (u32(*)[16])tile->F[r]);
         return;
@@ -89,28 +85,27 @@ static void float_rows_load(const struct kern_mat *w, u32 n, u32 k0, u32 columns
     }
 }
 
-void avx512_matmul_f32(struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
+void avx512_matmul_f32(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
                        struct tile *tile) {
     static void (*const kernels[])(const struct chunk *, const f32 *, size_t, u32) = {
         floats_1, floats_2, floats_3, floats_4, floats_5, floats_6};
     const struct kern_mat *w = k->w;
-    u32 values = quant_block_values(w->type), bytes = quant_block_bytes(w->type);
-    u32 columns_max = values == 1 ? FLOAT_K : DECODED_K, n_groups = DIV_CEIL(a->rows, UNPACKED_ROWS_MAX);
+    u32 most = quant_block_values(w->type) == 256 ? 256 : FLOAT_K, n_groups = DIV_CEIL(a->rows, UNPACKED_ROWS_MAX);
     struct chunk c = {.tile = tile, .ldo = ldo};
+    struct columns at;
     for (u32 n = n0; n < n1; n += 32)
-        for (u32 k0 = 0, columns; k0 < w->K; k0 += columns) {
-            columns = MIN(w->K - k0, columns_max);
-            size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes;
+        for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
+            at = columns_at(w, k0, most);
             for (u32 r = 0; r < 2; r++) {
                 c.mask[r] = rows_mask(n + 16 * r, n1);
-                float_rows_load(w, n + 16 * r, k0, columns, tile, r);
+                float_rows_load(w, n + 16 * r, &at, tile, r);
             }
             c.first = k0 == 0;
-            avx512_prefetch_plan(k, w->data + (size_t)n * w->row_bytes, 32, from, to, tile, &c.prefetch);
+            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 32, &at, tile->prefetch, &c.prefetch);
             for (u32 i = 0, row = 0; i < n_groups; i++, row += c.rows) {
                 c.rows = (a->rows - row) / (n_groups - i);
                 c.out = out + row * ldo + n;
-                kernels[c.rows - 1](&c, a->x + (size_t)row * a->K + k0, a->K, columns);
+                kernels[c.rows - 1](&c, a->x + (size_t)row * a->K + k0, a->K, at.n);
                 c.prefetch.n = 0;
             }
         }

@@ -1,7 +1,9 @@
 /* fused_avx512.h - the frame of the fused kernels: 16 weight rows, decoded in registers, times 1..8 activation
  * rows c. The includer defines FINISH_ROW and FINISH_MIN_ROW: what a complete block does to row c's floats.
  * Accumulators are named scalars, because the compiler keeps arrays of them in memory. */
-#include "kern/x86/decode_avx512.h"
+#include "kern/x86/matmul_avx512.h"
+
+#include "kern/x86/decode_x86.h"
 
 #define ROWS(X, ...)                                                                                         \
     X(0, __VA_ARGS__)                                                                                        \

@@ -2,63 +2,24 @@
  * rows; decides what to prefetch. See matmul_avx512.h. */
 #include "kern/x86/matmul_avx512.h"
 
-/* How far ahead of the reader weights are fetched, in bytes of all rows of a tile together: some 350 ns at the
- * speed of the memory. Half of it comes too late, twice as much leaves L1 before it is used. */
-#define AHEAD_BYTES (14u << 10)
-
 /* Activation rows that pass over a tile before the next tile is decoded are kept below half of L2. */
 #define ACTS_BYTES_MAX (512u << 10)
 
-/* Walks the lines of each row in the order in which they will be read, which is `rows` streams at once: a column of
- * lines at a time, the last column of a tile followed by the first of the next tile. (One stream through the next
- * tile's bytes was slower, and useless for tiles that are larger than L1.) Behind the slice's end the walk goes on
- * in `next` as if that had the same rows. */
-void avx512_prefetch_plan(struct walk *k, const u8 *tile_rows, u32 rows, size_t from, size_t to, struct tile *tile,
-                          struct prefetch *pf) {
-    size_t stride = k->w->row_bytes, row_lines = DIV_CEIL(stride, 64);
-    /* At least a chunk: its own lines are read before the first of these is fetched. */
-    size_t ahead = MAX(AHEAD_BYTES / rows, to - from) / 64;
-    u32 n = 0;
-    for (size_t line = DIV_CEIL(from, 64); line < DIV_CEIL(to, 64); line++) {
-        size_t at = line + ahead;
-        const u8 *p = tile_rows + at / row_lines * rows * stride + at % row_lines * 64;
-        for (u32 row = 0; row < rows; row += 4, p += 4 * stride) {
-            if (p < k->end)
-                tile->prefetch[n++] = p;
-            else if (k->next)
-                tile->prefetch[n++] = k->next + (p - k->end);
-        }
-    }
-    *pf = (struct prefetch){.at = tile->prefetch, .n = n, .step = stride};
-}
-
-const u8 *avx512_chunk_rows(const struct kern_mat *w, u32 n, size_t from, size_t to, struct tile *tile, size_t *stride) {
-    if (n + 16 <= w->N) {
-        *stride = w->row_bytes;
-        return w->data + (size_t)n * w->row_bytes + from;
-    }
-    *stride = sizeof tile->rows[0];
-    memset(tile->rows, 0, sizeof tile->rows);
-    for (u32 row = 0; n + row < w->N; row++)
-        memcpy(tile->rows[row], w->data + (size_t)(n + row) * w->row_bytes + from, to - from);
-    return tile->rows[0];
-}
-
-static void matmul_fused(struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
+static void matmul_fused(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
                          struct tile *tile) {
     const struct kern_mat *w = k->w;
-    u32 values = quant_block_values(w->type), bytes = quant_block_bytes(w->type);
     struct chunk c = {.tile = tile, .a_stride = a->K / 32, .rows = a->rows, .ldo = ldo};
+    struct columns at;
     for (u32 n = n0; n < n1; n += 16)
-        for (u32 k0 = 0, columns; k0 < w->K; k0 += columns) {
-            columns = chunk_columns(k0, w->K, FUSED_K);
-            size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes, stride;
-            avx512_prefetch_plan(k, w->data + (size_t)n * w->row_bytes, 16, from, to, tile, &c.prefetch);
+        for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
+            size_t stride;
+            at = columns_at(w, k0, FUSED_K);
+            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 16, &at, tile->prefetch, &c.prefetch);
             /* The kernel's share of the time grows with the rows. */
             c.prefetch.n_early = c.prefetch.n / (a->rows + 1);
-            const u8 *rows = avx512_chunk_rows(w, n, from, to, tile, &stride);
-            avx512_tile_load(w->type, rows, stride, columns, tile->T, &c.prefetch);
-            c.n_blocks = columns / 32;
+            const u8 *rows = matmul_chunk_rows(w, n, 16, &at, tile->pad[0], sizeof tile->pad[0], &stride);
+            avx512_tile_load(w->type, rows, stride, at.n, tile->T, &c.prefetch);
+            c.n_blocks = at.n / 32;
             c.a = a->blocks + k0 / 32;
             c.out = out + n;
             c.mask[0] = rows_mask(n, n1);
@@ -84,27 +45,27 @@ static void groups_run(enum quant_type type, struct chunk *c, const struct kern_
     }
 }
 
-static void matmul_unpacked(struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, u32 row0, u32 row1, f32 *out,
+static void matmul_unpacked(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, u32 row0, u32 row1, f32 *out,
                             size_t ldo, struct tile *tile) {
     const struct kern_mat *w = k->w;
-    u32 values = quant_block_values(w->type), bytes = quant_block_bytes(w->type);
     struct chunk c = {.tile = tile, .a_stride = a->K / 32, .ldo = ldo};
-    u32 columns_max = row1 - row0 < 24 && bytes * 32 > values * 21 ? UNPACKED_K_FEW : UNPACKED_K;
+    struct columns at = columns_at(w, 0, UNPACKED_K);
+    u32 most = row1 - row0 < 32 && at.to > at.n * 21 / 32 ? UNPACKED_K_FEW : UNPACKED_K;
     for (u32 n = n0; n < n1; n += 32)
-        for (u32 k0 = 0, columns; k0 < w->K; k0 += columns) {
-            columns = chunk_columns(k0, w->K, columns_max);
-            size_t from = (size_t)(k0 / values) * bytes, to = from + (size_t)(columns / values) * bytes, stride;
-            c.n_blocks = columns / 32;
+        for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
+            size_t stride;
+            at = columns_at(w, k0, most);
+            c.n_blocks = at.n / 32;
             c.first = k0 == 0;
             c.prefetch.n = c.prefetch.n_early = 0;
             for (u32 r = 0; r < 2; r++) {
                 u32 row = n + 16 * r;
                 c.mask[r] = rows_mask(row, n1);
-                const u8 *rows = avx512_chunk_rows(w, row, from, to, tile, &stride);
-                avx512_tile_load(w->type, rows, stride, columns, tile->T, &c.prefetch);
+                const u8 *rows = matmul_chunk_rows(w, row, 16, &at, tile->pad[0], sizeof tile->pad[0], &stride);
+                avx512_tile_load(w->type, rows, stride, at.n, tile->T, &c.prefetch);
                 avx512_unpack(w->type, tile, c.n_blocks, r);
             }
-            avx512_prefetch_plan(k, w->data + (size_t)n * w->row_bytes, 32, from, to, tile, &c.prefetch);
+            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 32, &at, tile->prefetch, &c.prefetch);
             groups_run(w->type, &c, a->blocks + row0 * c.a_stride + k0 / 32, row1 - row0, out + row0 * ldo + n);
         }
 }

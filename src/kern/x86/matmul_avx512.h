@@ -1,25 +1,13 @@
 /* matmul_avx512.h - private to the AVX-512 matmul.
  *
- * Lanes are weight rows. 16 rows of raw file bytes are transposed as dwords; then every field of a block
- * lies "one row per lane", all decoding is vertical, and one output is one lane of one f32 accumulator that
- * walks K in block order, for every number of activation rows. So neither horizontal sums nor a dependence
- * on the batch exist anywhere. Two paths share the transposition and the decoders:
+ * 16 weight rows are the lanes (see matmul_x86.h). Two paths share the transposition and the decoders:
  *   fused    up to 6 or 8 activation rows: 16 weight rows, decoded in registers, bound by memory
  *   unpacked more of them: 2 x 16 weight rows are decoded to scratch once and multiplied by groups of up to 6
  *            activation rows, bound by the dot product units */
 #ifndef MINKA_MATMUL_AVX512_H
 #define MINKA_MATMUL_AVX512_H
 
-#include <immintrin.h>
-
-#include "kern/kern_parts.h"
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kern/x86/lanes_avx512.h"
 
 /* Columns of a chunk: all fields of 32 rows stay in L1. Multiples of 256, with a rest up to a quarter more
  * taken along, so that rows of 576 or 640 need no second chunk. */
@@ -32,9 +20,9 @@
 #define UNPACKED_ROWS_MAX 6u
 /* A block of 32 in the widest type (Q8_0) is 34 bytes. */
 #define CHUNK_BYTES_MAX (CHUNK_K_MAX / 32 * 34)
-/* Columns of a chunk of the float path: of float weights, of decoded ones (a multiple of every block). */
+/* Columns of a chunk of the float path; a block if that is longer. */
 #define FLOAT_K 128u
-#define DECODED_K 256u
+#define FLOAT_K_MAX 256u
 
 /* One thread's scratch. */
 struct tile {
@@ -46,40 +34,19 @@ struct tile {
             f32 M[CHUNK_K_MAX / 32][2][16]; /* minima */
         };
         struct {
-            f32 F[2][DECODED_K][16];    /* the float path's weights, half r first */
-            f32 decoded[16][DECODED_K]; /* rows of a quantized type on their way there */
+            f32 F[2][FLOAT_K_MAX][16];    /* the float path's weights, half r first */
+            f32 decoded[16][FLOAT_K_MAX]; /* rows of a quantized type on their way there */
         };
     };
-    u8 rows[16][ALIGN_UP(CHUNK_BYTES_MAX, 64)]; /* the last rows of a matrix, padded with zero rows to 16 */
+    u8 pad[16][ALIGN_UP(CHUNK_BYTES_MAX, 64)]; /* the last rows of a matrix, padded with zero rows to 16 */
     const u8 *prefetch[8 * (CHUNK_BYTES_MAX / 64 + 2)];
 };
 _Static_assert(sizeof(struct tile) <= KERN_MATMUL_SCRATCH_BYTES, "the tile fits the scratch");
 
-/* Lines to fetch while a chunk is worked on, in groups of 4 that lie `step` bytes apart: n_early of the n groups
- * during the transposition, the rest spread over the kernel's blocks. Evenly, because the processor keeps few
- * misses open at a time and stalls on a burst. */
-struct prefetch {
-    const u8 *const *at;
-    u32 n, n_early;
-    size_t step;
-};
-
-ALWAYS_INLINE void prefetch_4(const u8 *p, size_t step) {
-    _mm_prefetch((const char *)p, _MM_HINT_T0);
-    _mm_prefetch((const char *)p + step, _MM_HINT_T0);
-    _mm_prefetch((const char *)p + 2 * step, _MM_HINT_T0);
-    _mm_prefetch((const char *)p + 3 * step, _MM_HINT_T0);
-}
-
-/* Issues the share of block i of n; e carries the remainder from block to block. */
-#define PREFETCH_SHARE(pf, e, n_blocks)                                                                      \
-    for (e += (pf).n; e >= (n_blocks); e -= (n_blocks))                                                      \
-        prefetch_4(*(pf).at++, (pf).step);
-
 /* Transposes `bytes` bytes of 16 rows that lie `stride` apart: T[i][r] = dword i of row r. The last dword is
  * padded with zeros; nothing behind the bytes is read. */
 void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16]);
-/* Transposes n_values columns of 16 rows of a type, as its decoder in decode_avx512.h wants it, and fetches. */
+/* Transposes n_values columns of 16 rows of a type, as its decoder in decode_x86.h wants it, and fetches. */
 void avx512_tile_load(enum quant_type type, const u8 *rows, size_t stride, u32 n_values, u32 (*T)[16],
                       struct prefetch *pf);
 
@@ -105,30 +72,12 @@ void avx512_unpack(enum quant_type type, struct tile *tile, u32 n_blocks, u32 r)
 /* Multiplies the unpacked tile by 3..UNPACKED_ROWS_MAX activation rows. */
 void avx512_unpacked(enum quant_type type, const struct chunk *c);
 
-/* A slice of a matrix and what to fetch while it is walked. */
-struct walk {
-    const struct kern_mat *w;
-    const u8 *end;  /* of the slice */
-    const u8 *next; /* what is read after it, or NULL */
-};
-
-/* Lists the lines to fetch while bytes `from`..`to` of `rows` weight rows from tile_rows on are worked on. */
-void avx512_prefetch_plan(struct walk *k, const u8 *tile_rows, u32 rows, size_t from, size_t to, struct tile *tile,
-                          struct prefetch *pf);
-/* Bytes `from`..`to` of 16 rows from row n on: in place, or copied to tile and padded with zero rows if the matrix
- * ends before. */
-const u8 *avx512_chunk_rows(const struct kern_mat *w, u32 n, size_t from, size_t to, struct tile *tile, size_t *stride);
 /* Which of the 16 rows from row n on lie before row n1. */
 static inline __mmask16 rows_mask(u32 n, u32 n1) {
     return n + 16 <= n1 ? 0xffff : n < n1 ? (__mmask16)((1u << (n1 - n)) - 1) : 0;
 }
-/* Columns of the chunk at k0: `columns`, or the rest if it is not more than a quarter longer. */
-static inline u32 chunk_columns(u32 k0, u32 K, u32 columns) {
-    return K - k0 <= columns + columns / 4 ? K - k0 : columns;
-}
-
 /* F32 activations, weights of every type. */
-void avx512_matmul_f32(struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
+void avx512_matmul_f32(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
                        struct tile *tile);
 
 #endif

@@ -74,19 +74,13 @@ ALWAYS_INLINE void transpose_16(const u8 *p, size_t stride, __mmask16 bytes, u32
     _mm512_store_si512(T[3], t3);
 }
 
-/* Fetches up to two groups of lines; the rest of the list is the kernel's. */
-ALWAYS_INLINE void prefetch_some(struct prefetch *pf) {
-    for (u32 i = 0; i < 2 && pf->n_early > 0; i++, pf->n_early--, pf->n--)
-        prefetch_4(*pf->at++, pf->step);
-}
-
 ALWAYS_INLINE void transpose(const u8 *p, size_t stride, u32 bytes, u32 (*T)[16], struct prefetch *pf) {
     for (; bytes >= 64; bytes -= 64, p += 64, T += 16) {
-        prefetch_some(pf);
+        prefetch_early(pf);
         transpose_64(p, stride, T);
     }
     if (bytes >= 32) {
-        prefetch_some(pf);
+        prefetch_early(pf);
         transpose_32(p, stride, T);
         bytes -= 32, p += 32, T += 8;
     }

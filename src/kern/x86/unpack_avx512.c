@@ -1,5 +1,7 @@
 /* unpack_avx512.c - decodes 16 rows of a chunk into weight bytes, scales and minima. */
-#include "kern/x86/decode_avx512.h"
+#include "kern/x86/matmul_avx512.h"
+
+#include "kern/x86/decode_x86.h"
 
 #define START(A, b, shift)
 #define START_16(A, b, h, shift)

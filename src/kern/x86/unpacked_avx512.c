@@ -133,7 +133,7 @@ INSTANCES(FORM_256)
 INSTANCES(FORM_256_MIN)
 INSTANCES(FORM_256_HALVES)
 
-#define DISPATCH(form, bias_shift)                                                                           \
+#define DISPATCH(form)                                                                                       \
     switch (c->rows) {                                                                                       \
     case 3: unpacked_##form##_3(c, bias_shift); break;                                                       \
     case 4: unpacked_##form##_4(c, bias_shift); break;                                                       \
@@ -143,16 +143,17 @@ INSTANCES(FORM_256_HALVES)
     break;
 
 void avx512_unpacked(enum quant_type type, const struct chunk *c) {
+    u32 bias_shift = (u32)MAX(matmul_bias_shift(type), 0);
     switch ((int)type) {
-    case QUANT_Q4_1:
-    case QUANT_Q5_1: DISPATCH(FORM_32_MIN, 0)
-    case QUANT_Q4_0: DISPATCH(FORM_32, 3)
-    case QUANT_Q5_0: DISPATCH(FORM_32, 4)
+    case QUANT_Q4_0:
+    case QUANT_Q5_0:
     case QUANT_Q8_0:
-    case QUANT_IQ4_NL: DISPATCH(FORM_32, 7)
+    case QUANT_IQ4_NL: DISPATCH(FORM_32)
+    case QUANT_Q4_1:
+    case QUANT_Q5_1: DISPATCH(FORM_32_MIN)
     case QUANT_Q4_K:
-    case QUANT_Q5_K: DISPATCH(FORM_256_MIN, 0)
-    case QUANT_Q6_K: DISPATCH(FORM_256_HALVES, 5)
-    case QUANT_IQ4_XS: DISPATCH(FORM_256, 7)
+    case QUANT_Q5_K: DISPATCH(FORM_256_MIN)
+    case QUANT_Q6_K: DISPATCH(FORM_256_HALVES)
+    case QUANT_IQ4_XS: DISPATCH(FORM_256)
     }
 }
