@@ -495,20 +495,20 @@ def test_clients_that_come_and_leave():
     with Server({"m": model_path()}) as s:
         answers(s)
         engine, sizes = s.engine_pid(), []
-        fds = n_fds(s.process.pid), n_fds(engine)
+        fds = {pid: n_fds(pid) for pid in (s.process.pid, engine)}
         for _ in range(3):
             plans = [(r.random() * 0.3, r.choice([0, 1, 1, 2, 2, 3] if r.random() < 0.5 else [1, 2])) for _ in range(200)]
             for at in range(0, 200, 50):
                 together([lambda p=p: visit(s, p) for p in plans[at:at + 50]])
             s.wait_for(lambda: s.ps()["queue"] == {"running": 0, "waiting": 0}, seconds=30)
-            s.wait_for(lambda: (n_fds(s.process.pid), n_fds(engine)) <= fds, seconds=15)
+            s.wait_for(lambda: all(n_fds(pid) <= n for pid, n in fds.items()), seconds=15)
             sizes.append((rss(s.process.pid), rss(engine) - s.ps()["memory"]["kv"]))
         print("# RSS per round of the server, and of the engine without KV pages, MiB:", [(a >> 20, b >> 20) for a, b in sizes])
         assert s.engine_pid() == engine
-        assert (n_fds(s.process.pid), n_fds(engine)) == fds
-        # The first round warms allocators and cache; a leak would show in each.
-        assert sizes[2][0] - sizes[0][0] < (4 << 20) * SLOW, sizes
-        assert sizes[2][1] - sizes[0][1] < (24 << 20) * SLOW, sizes
+        # The first round warms allocators and cache; a leak would show in each. A sanitizer keeps freed memory.
+        if REAL:
+            assert sizes[2][0] - sizes[0][0] < 4 << 20, sizes
+            assert sizes[2][1] - sizes[0][1] < 24 << 20, sizes
         first = s.ps()["memory"]["kv"]
         answers(s, keep_alive=0)
         s.wait_for(lambda: not s.ps()["models"])
