@@ -253,10 +253,8 @@ static void node_exchange(struct kv_node *n, struct kv_seq *seq, u32 n_computed)
  * sequence pins (it would claim more than that one has computed). */
 static void node_extend(struct kv_node *n, const struct kv_seq *seq, const u32 *tokens, u32 end) {
     u32 old_end = node_end(n);
-    u32 from = n->n_tokens ? old_end / KV_PAGE_TOKENS : node_first_page(n);
-    if (n->n_tokens && old_end % KV_PAGE_TOKENS)
-        for (u32 g = 0; g < n->space->layout.n_groups; g++)
-            node_drop_page(n, g, from);
+    u32 from = old_end / KV_PAGE_TOKENS;
+    check(n->n_tokens == 0 || old_end % KV_PAGE_TOKENS == 0);
     node_grow(n, end - n->start);
     memcpy(n->tokens + n->n_tokens, tokens + old_end, (end - old_end) * sizeof(u32));
     n->n_tokens = end - n->start;

@@ -227,12 +227,23 @@ static struct smodel *missed_next(const struct sched *s, const struct smodel *af
 
 static u64 residency_ns(const struct sched *s) { return s->config.max_wait_ns / RESIDENCY_SHARE; }
 
+static bool prompts_are_coming(const struct smodel *m) {
+    for (const struct sreq *r = m->waiting.first; r; r = r->next)
+        if (r->wanted && !r->prompt_ready)
+            return true;
+    return false;
+}
+
 /* It has had its residency, and who it was loaded for has got somewhere: else two models that push each other
- * out could compute the same prompts for ever. */
+ * out could compute, or tokenize, the same prompts for ever. */
 static bool stay_is_over(const struct sched *s, const struct smodel *m) {
+    u64 stayed = s->now_ns - m->loaded_ns;
+    if (stayed < residency_ns(s))
+        return false;
+    if (!m->lead_id)
+        return stayed >= s->config.max_wait_ns || !prompts_are_coming(m);
     const struct sreq *lead = sreq_find(s, m->lead_id);
-    bool served = !lead || !sreq_runs(lead) || lead->run_tokens >= MIN_RUN_TOKENS;
-    return served && s->now_ns - m->loaded_ns >= residency_ns(s);
+    return !lead || !sreq_runs(lead) || lead->run_tokens >= MIN_RUN_TOKENS;
 }
 
 /* Of the busy models whose stay is over the one that has been here longest. */
@@ -360,8 +371,10 @@ u64 smodel_wake_ns(const struct sched *s) {
         any_missed = any_missed || missed(m);
     }
     for (u32 i = 0; any_missed && i < s->n_models; i++)
-        if (s->models[i]->state == MODEL_LOADED)
+        if (s->models[i]->state == MODEL_LOADED) {
             wake_at(s, s->models[i]->loaded_ns + residency_ns(s), &wake);
+            wake_at(s, s->models[i]->loaded_ns + s->config.max_wait_ns, &wake);
+        }
     if (s->limit_fell_ns && s->n_waiting > 0)
         wake_at(s, s->limit_fell_ns + LIMIT_GRACE_NS, &wake);
     if (kv_pool_refused(s->pool) && s->n_running + s->n_waiting > 0)

@@ -26,8 +26,8 @@
  *    request; a request that could never fit alone is refused on arrival of its prompt.
  *  - When the head of a model's queue has waited max_wait for its model, a resident model admits nobody, its
  *    running requests are parked, it is unloaded. A stay lasts at least max_wait / RESIDENCY_SHARE, and until
- *    its first request has generated MIN_RUN_TOKENS; so with n models waiting the wait is max_wait + n
- *    such stays and loads.
+ *    its first request has generated MIN_RUN_TOKENS (while its prompts are still being tokenized max_wait);
+ *    so with n models waiting the wait is max_wait + n such stays and loads.
  *  - The ledger: weights + KV extents + scratch + fixed <= limit, checked before anything is planned. */
 #ifndef MINKA_SCHED_H
 #define MINKA_SCHED_H

@@ -126,6 +126,7 @@ struct sim {
     /* Tests of the tests: breaks something on purpose, once; called before each plan. */
     bool (*fault)(struct sim *w);
     bool fault_done;
+    bool neglected; /* sim_promise: an overdue model was not made room for in the last plan */
     struct sim_counts *counts;
 };
 

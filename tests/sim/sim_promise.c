@@ -103,29 +103,35 @@ static u64 stay_ns(const struct sim *w, u32 model) {
 /* Its stay may end: it has had its residency, and its first request its minimum run. */
 static bool stay_is_over(const struct sim *w, const struct smodel *m) {
     const struct sreq *lead = sreq_find(w->sched, m->lead_id);
-    bool served = !lead || !sreq_runs(lead) || lead->run_tokens >= MIN_RUN_TOKENS;
+    bool served = lead ? !sreq_runs(lead) || lead->run_tokens >= MIN_RUN_TOKENS : m->lead_id > 0;
+    for (const struct sreq *r = m->lead_id ? NULL : m->waiting.first; r; r = r->next)
+        served = served && r->prompt_ready; /* who can't start yet gets max_wait */
+    if (!m->lead_id && (m->waiting.n == 0 || w->now_ns - m->loaded_ns >= w->o.config.max_wait_ns))
+        served = true;
     return served && w->now_ns - m->loaded_ns >= w->o.config.max_wait_ns / RESIDENCY_SHARE;
 }
 
-/* If a model is overdue and every stay is over, somebody is on the way out. */
-static void promise_overdue(const struct sim *w, const struct sched_plan *plan, const struct smodel *missed) {
+/* If a model is overdue and every stay is over, somebody is on the way out; at the next plan, if it was this one
+ * that ended a stay by parking. */
+static bool is_neglected(const struct sim *w, const struct sched_plan *plan, const struct smodel *missed) {
     if (under_way(w) || plan->kind == SCHED_PLAN_LOAD || plan->kind == SCHED_PLAN_UNLOAD)
-        return;
+        return false;
     for (u32 i = 0; i < w->sched->n_models; i++) {
         const struct smodel *m = w->sched->models[i];
         if (m != missed && m->state == MODEL_LOADED && !stay_is_over(w, m))
-            return;
+            return false;
     }
-    check(!"an overdue model is not made room for");
+    return true;
 }
 
 /* The longest wait for a model: max_wait, then each of the others may have its stay and its load. */
 static void promise_max_wait(struct sim *w, const struct sched_plan *plan) {
     const struct sched *s = w->sched;
     u64 max_wait = w->o.config.max_wait_ns;
+    bool neglected = false;
     u64 bound = max_wait;
     for (u32 i = 0; i < w->o.n_models; i++)
-        bound += max_wait / RESIDENCY_SHARE + stay_ns(w, i) + w->longest_load_ns + 10 * SIM_MS;
+        bound += max_wait + stay_ns(w, i) + w->longest_load_ns + 10 * SIM_MS;
     for (u32 i = 0; i < s->n_models; i++) {
         const struct smodel *m = s->models[i];
         if (m->state != MODEL_KNOWN || m->waiting.n == 0)
@@ -142,8 +148,10 @@ static void promise_max_wait(struct sim *w, const struct sched_plan *plan) {
         if (w->now_ns - since < max_wait)
             continue;
         w->counts->n_overdue++;
-        promise_overdue(w, plan, m);
+        neglected = neglected || is_neglected(w, plan, m);
     }
+    check(!(neglected && w->neglected));
+    w->neglected = neglected;
 }
 
 void sim_promise_plan(struct sim *w, const struct sched_plan *plan, u64 oldest_id) {

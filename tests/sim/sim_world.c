@@ -100,6 +100,8 @@ static void arrive(struct sim *w, struct sim_request *r, bool readmitted) {
 static void send_prompt(struct sim *w, struct sim_request *r) {
     if (r->end != SIM_OPEN || r->prompt_sent)
         return;
+    if (!w->models[r->model].loaded)
+        return; /* its tokenizer is gone: we shall be asked again */
     r->prompt_sent = true;
     tell(w, (struct sched_event){.kind = SCHED_PROMPT,
                                  .request_id = r->id,
@@ -273,6 +275,7 @@ static void hear(struct sim *w, const struct sched_notice *n) {
         check(!r->load_only);
         r->wanted = true;
         event_add_own(w, w->now_ns + r->prompt_delay_ns, SIM_PROMPT, (u32)(r->id - 1000), 0);
+        r->prompt_delay_ns /= 2; /* if it is asked again: no machine is that slow for ever */
         break;
     }
 }
