@@ -57,13 +57,13 @@ struct tokenizer {
 
     u32 bos, eos, unk, sep;
     bool add_bos, add_eos;
-    bool add_blank;     /* SentencePiece: a blank in front of a text */
-    bool escape_blanks; /* blanks are spelled U+2581 */
-    bool merge_blanks;  /* unigram: runs of blanks become one */
-    bool byte_level;    /* BPE over the byte alphabet; else over characters with <0xXX> fallback */
-    bool ignore_merges; /* a word that is a token is that token */
-    bool newline_words; /* ... but only words of newlines */
-    bool blanks_lead;   /* no token has a blank behind another character: words can be merged one by one */
+    bool add_blank;         /* SentencePiece: a blank in front of a text */
+    bool escape_blanks;     /* blanks are spelled U+2581 */
+    bool merge_blanks;      /* unigram: runs of blanks become one */
+    bool byte_level;        /* BPE over the byte alphabet; else over characters with <0xXX> fallback */
+    bool ignore_merges;     /* a word that is a token is that token */
+    bool newline_words;     /* ... but only words of newlines */
+    bool before_blank[256]; /* bytes that a blank inside a token may follow; behind others it begins a word */
     bool lowercase, strip_accents; /* WordPiece */
 
     u32 byte_ids[256];             /* token that stands for a byte; TOKEN_NONE */
@@ -88,11 +88,37 @@ static inline struct str token_text(const struct tokenizer *t, u32 id) {
 }
 
 /* --- vocab.c --- */
+u64 text_hash(struct str text);
 enum status vocab_load(struct tokenizer *t, const struct gguf *g, struct err *err) MUST_USE;
 /* Also finds texts beyond the vocabulary (id >= n_vocab); TOKEN_NONE. */
 u32 vocab_find(const struct tokenizer *t, struct str text);
 /* Adds a text beyond the vocabulary. */
 enum status vocab_add_text(struct tokenizer *t, struct str text, u32 *id, struct err *err) MUST_USE;
+
+static inline bool blank_at(struct str text, size_t at) {
+    return at + 3 <= text.n && memcmp(text.p + at, "\xe2\x96\x81", 3) == 0;
+}
+
+/* Offset of the first character at or behind `at` that is no U+2581. */
+static inline size_t blanks_skip(struct str text, size_t at) {
+    while (blank_at(text, at))
+        at += 3;
+    return at;
+}
+
+/* Offset of the first U+2581 at or behind `at`; text.n if none. */
+static inline size_t blank_find(struct str text, size_t at) {
+    while (at < text.n) {
+        const char *p = memchr(text.p + at, 0xe2, text.n - at);
+        if (!p)
+            return text.n;
+        at = (size_t)(p - text.p);
+        if (blank_at(text, at))
+            return at;
+        at++;
+    }
+    return text.n;
+}
 
 /* --- bytelevel.c: GPT-2's alphabet, in which each byte is a printable character --- */
 /* Spells bytes in the alphabet; out holds 2 * bytes.n. Returns the length. */
@@ -144,6 +170,16 @@ struct heap_item {
     u32 n;   /* length of both together: stale if it differs */
 };
 
+/* A word that this call of tokenize has merged already. 64 bytes. */
+struct known_word {
+    u32 call; /* of tokenize, counted; any other: the entry is empty */
+    u8 n_text, n_ids;
+    char text[34];
+    u32 ids[6];
+};
+
+#define KNOWN_WORDS 1024u
+
 struct special_match {
     u32 at, n, id;
 };
@@ -154,6 +190,8 @@ struct best_path {
 };
 
 struct tokenize_scratch {
+    struct known_word *known; /* [KNOWN_WORDS], by hash */
+    u32 call;
     struct symbol *symbols;
     struct heap_item *heap;
     u32 cap_symbols, cap_heap, n_heap;

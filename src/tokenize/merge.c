@@ -325,6 +325,31 @@ static u32 word_id(const struct tokenizer *t, struct str word) {
     return vocab_find(t, (struct str){spelled, bytelevel_spell(word, spelled)});
 }
 
+/* Texts repeat their words. What one has become is kept for the rest of the call (the next one may be for
+ * another vocabulary); a word is merged where it is not there. */
+static void short_take(const struct tokenizer *t, struct tokenize_scratch *s, struct str word,
+                       struct token_list *out) {
+    if (!s || word.n < 3 || word.n > sizeof s->known->text) {
+        short_merge(t, word, out);
+        return;
+    }
+    struct known_word *k = &s->known[text_hash(word) % KNOWN_WORDS];
+    if (k->call == s->call && str_eq((struct str){k->text, k->n_text}, word)) {
+        for (u32 i = 0; i < k->n_ids; i++)
+            token_list_add(out, k->ids[i]);
+        return;
+    }
+    u32 start = out->n;
+    short_merge(t, word, out);
+    if (out->n - start > ARRAY_LEN(k->ids))
+        return;
+    k->call = s->call;
+    k->n_text = (u8)word.n;
+    k->n_ids = (u8)(out->n - start);
+    memcpy(k->text, word.p, word.n);
+    memcpy(k->ids, out->ids + start, k->n_ids * sizeof *k->ids);
+}
+
 void merge_word(const struct tokenizer *t, struct tokenize_scratch *s, struct str word,
                 struct token_list *out) {
     check(word.n <= LIMIT_TOKENIZE_WORD_BYTES);
@@ -332,7 +357,7 @@ void merge_word(const struct tokenizer *t, struct tokenize_scratch *s, struct st
     if (id < t->n_vocab)
         token_list_add(out, id);
     else if (word.n <= SHORT_WORD)
-        short_merge(t, word, out);
+        short_take(t, s, word, out);
     else
         long_merge(t, s, word, out);
 }

@@ -61,12 +61,14 @@ void token_list_add(struct token_list *l, u32 id) {
 struct tokenize_scratch *tokenize_scratch_new(void) {
     struct tokenize_scratch *s = xcalloc(1, sizeof *s);
     s->pre = pretoken_scratch_new();
+    s->known = xcalloc(KNOWN_WORDS, sizeof *s->known);
     return s;
 }
 
 void tokenize_scratch_free(struct tokenize_scratch *s) {
     if (!s)
         return;
+    free(s->known);
     free(s->symbols);
     free(s->heap);
     free(s->matches);
@@ -149,19 +151,20 @@ static struct str blanks_escape(struct tokenize_scratch *s, struct str text, boo
     return buf_str(&s->text);
 }
 
+/* Length of the first word: blanks, and up to the next blanks that no token reaches over to. */
+static size_t spm_word_len(const struct tokenizer *t, struct str text) {
+    size_t at = blank_find(text, blanks_skip(text, 0));
+    while (at < text.n && t->before_blank[(u8)text.p[at - 1]])
+        at = blank_find(text, blanks_skip(text, at));
+    return at;
+}
+
 static void spm_tokenize(struct pass *p, struct str text) {
     text = blanks_escape(p->s, text, p->t->add_blank && p->after_special);
     while (text.n) {
-        size_t end = text.n;
-        if (p->t->blanks_lead) {
-            /* A word: the blanks in front of it, and up to the next blank. */
-            size_t at = 0;
-            while (str_starts(str_slice(text, at, text.n), BLANK))
-                at += BLANK.n;
-            end = MIN(str_find(text, BLANK, at), text.n);
-        }
-        word_take(p, str_slice(text, 0, end));
-        text = str_slice(text, end, text.n);
+        size_t n = spm_word_len(p->t, text);
+        word_take(p, str_slice(text, 0, n));
+        text = str_slice(text, n, text.n);
     }
 }
 
@@ -203,6 +206,10 @@ void tokenize(const struct tokenizer *t, struct tokenize_scratch *s, struct str 
               struct tokenize_options o, struct token_list *out) {
     struct pass p = {t, s, out, true};
     check(text.n <= INT32_MAX);
+    if (++s->call == 0) { /* after 2^32 calls the old entries would count again */
+        memset(s->known, 0, KNOWN_WORDS * sizeof *s->known);
+        s->call = 1;
+    }
     bool bert = t->kind == KIND_WORDPIECE;
     if (o.add_special && (t->add_bos || bert) && t->bos != TOKEN_NONE)
         token_list_add(out, t->bos);

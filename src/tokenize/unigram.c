@@ -182,7 +182,7 @@ static void word_flush(struct unigram_pass *p) {
 
 static void blank_put(struct unigram_pass *p) {
     struct buf *text = &p->s->text;
-    if (p->t->blanks_lead && !str_ends(buf_str(text), BLANK))
+    if (text->n && !str_ends(buf_str(text), BLANK) && !p->t->before_blank[(u8)text->p[text->n - 1]])
         word_flush(p);
     buf_add_str(text, BLANK);
 }

@@ -21,7 +21,7 @@ static u64 mix(u64 a, u64 b) {
 
 /* Most texts are shorter than 8 bytes, and opening hashes two of them per merge: they are read by two
  * overlapping loads instead of byte by byte. */
-static u64 text_hash(struct str text) {
+u64 text_hash(struct str text) {
     const char *p = text.p;
     size_t n = text.n;
     if (n > 16) /* rare, and long: the steps between matter less */
@@ -182,12 +182,9 @@ static bool byte_token(struct str text, u8 *byte) {
 static size_t blanks_unescape(struct str text, char *out) {
     size_t n = 0;
     for (size_t at = 0; at < text.n;) {
-        if (str_starts(str_slice(text, at, text.n), BLANK)) {
-            out[n++] = ' ';
-            at += BLANK.n;
-        } else {
-            out[n++] = text.p[at++];
-        }
+        bool blank = blank_at(text, at);
+        out[n++] = blank ? ' ' : text.p[at];
+        at += blank ? BLANK.n : 1;
     }
     return n;
 }
@@ -426,17 +423,15 @@ static enum status kind_read(struct tokenizer *t, const struct gguf *g, struct s
     return OK;
 }
 
-/* True if no token has a blank behind another character: no merge can then cross the start of a word. */
-static bool blanks_lead(const struct tokenizer *t) {
+/* Notes the bytes that some token has in front of a blank that is not one of its leading ones. Behind any
+ * other byte a blank begins a word: no token reaches over the border. */
+static void blanks_note(struct tokenizer *t) {
     for (u32 id = 0; id < t->n_vocab; id++) {
         struct str text = token_text(t, id);
-        size_t at = 0;
-        while (str_starts(str_slice(text, at, text.n), BLANK))
-            at += BLANK.n;
-        if (str_find(text, BLANK, at) != SIZE_MAX)
-            return false;
+        size_t at = blank_find(text, blanks_skip(text, 0));
+        for (; at < text.n; at = blank_find(text, blanks_skip(text, at)))
+            t->before_blank[(u8)text.p[at - 1]] = true;
     }
-    return true;
 }
 
 enum status vocab_load(struct tokenizer *t, const struct gguf *g, struct err *err) {
@@ -458,7 +453,7 @@ enum status vocab_load(struct tokenizer *t, const struct gguf *g, struct err *er
     for (u32 id = 0; id < t->n_vocab; id++)
         bytes_make(t, &t->tokens[id]);
     if (t->kind == KIND_SPM || t->kind == KIND_UNIGRAM)
-        t->blanks_lead = blanks_lead(t);
+        blanks_note(t);
     TRY(tries_make(t, err));
     return t->kind == KIND_UNIGRAM ? unigram_load(t, g, err) : OK;
 }

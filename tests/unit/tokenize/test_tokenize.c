@@ -99,12 +99,14 @@ static u32 rules_make(struct rule *rules, u32 n_wanted, u32 *seed) {
     return n;
 }
 
-static void word_check(const struct tokenizer *t, const struct rule *rules, u32 n_rules, u32 n, u32 *seed) {
+/* A random word over 'a', 'b' and the third character, whose token is 'c'. */
+static void word_check(const struct tokenizer *t, const struct rule *rules, u32 n_rules, u32 n, char third,
+                       u32 *seed) {
     char word[600];
     u32 want[600];
     for (u32 i = 0; i < n; i++) {
-        word[i] = (char)('a' + random_next(seed) % 3);
-        want[i] = (u32)word[i];
+        want[i] = 'a' + random_next(seed) % 3;
+        word[i] = want[i] == 'c' ? third : (char)want[i];
     }
     u32 n_want = naive_merge(rules, n_rules, want, n);
     struct token_list got = ids_of(t, (struct str){word, n}, (struct tokenize_options){0});
@@ -125,52 +127,60 @@ static void test_merges(void **state) {
         assert_true(n_rules > 10);
         struct tokenizer *t = sample_open_ok(&sample);
         for (u32 n = 1; n < 120; n++)
-            word_check(t, rules, n_rules, n, &random);
-        word_check(t, rules, n_rules, 599, &random);
+            word_check(t, rules, n_rules, n, 'c', &random);
+        word_check(t, rules, n_rules, 599, 'c', &random);
         tokenizer_close(t);
     }
 }
 
 /* SentencePiece: any two neighbours join whose text is a token, the higher score first. The naive merger
  * gets one rule per way to cut each token in two. */
+static void scores_run(u32 seed, struct str third, char typed) {
+    const struct str parts[] = {STR("a"), STR("b"), third};
+    u32 random = seed * 991, n_rules = 0;
+    static struct rule rules[2048];
+    sample_init(&sample, "llama");
+    gguf_put_bool(sample.w, "tokenizer.ggml.add_space_prefix", false);
+    sample_add(&sample, STR("<unk>"), UNKNOWN, 0);
+    sample_add(&sample, STR("<s>"), CONTROL, 0);
+    sample_add(&sample, STR("</s>"), CONTROL, 0);
+    while (sample.n < 'a')
+        sample_add(&sample, STR("unused"), UNUSED_TOKEN, 0);
+    for (u32 c = 0; c < 3; c++)
+        sample_add(&sample, parts[c], NORMAL, -100);
+    for (u32 i = 0; i < 60; i++) {
+        struct buf text = {0};
+        for (u32 n = 2 + random_next(&random) % 5; n; n--)
+            buf_add_str(&text, parts[random_next(&random) % 3]);
+        /* Every second time behind an "a" only. */
+        bool exists = seed % 2 && str_find(buf_str(&text), STR("b\xe2\x96\x81"), 0) != SIZE_MAX;
+        for (u32 k = 0; k < sample.n; k++)
+            exists = exists || str_eq(sample.tokens[k], buf_str(&text));
+        if (!exists) /* some scores are equal on purpose */
+            sample_add(&sample, buf_str(&text), NORMAL, -(f32)(random_next(&random) % 20));
+        buf_release(&text);
+    }
+    for (u32 l = 'a'; l < sample.n; l++)
+        for (u32 r = 'a'; r < sample.n; r++)
+            for (u32 j = 'a'; j < sample.n; j++)
+                if (sample.tokens[l].n + sample.tokens[r].n == sample.tokens[j].n &&
+                    str_starts(sample.tokens[j], sample.tokens[l]) &&
+                    str_ends(sample.tokens[j], sample.tokens[r])) {
+                    assert_true(n_rules < ARRAY_LEN(rules));
+                    rules[n_rules++] = (struct rule){l, r, j, -sample.scores[j]};
+                }
+    struct tokenizer *t = sample_open_ok(&sample);
+    for (u32 n = 1; n < 120; n++)
+        word_check(t, rules, n_rules, n, typed, &random);
+    tokenizer_close(t);
+}
+
+/* With blanks as the third character: tokens reach over them, so that words may not be cut there. */
 static void test_scores(void **state) {
     (void)state;
     for (u32 seed = 1; seed <= 20; seed++) {
-        u32 random = seed * 991, n_rules = 0;
-        static struct rule rules[2048];
-        sample_init(&sample, "llama");
-        gguf_put_bool(sample.w, "tokenizer.ggml.add_space_prefix", false);
-        sample_add(&sample, STR("<unk>"), UNKNOWN, 0);
-        sample_add(&sample, STR("<s>"), CONTROL, 0);
-        sample_add(&sample, STR("</s>"), CONTROL, 0);
-        while (sample.n < 'a')
-            sample_add(&sample, STR("unused"), UNUSED_TOKEN, 0);
-        for (u32 c = 0; c < 3; c++)
-            sample_add(&sample, (struct str){"abc" + c, 1}, NORMAL, -100);
-        for (u32 i = 0; i < 60; i++) {
-            char text[6];
-            u32 n = 2 + random_next(&random) % 5;
-            for (u32 k = 0; k < n; k++)
-                text[k] = (char)('a' + random_next(&random) % 3);
-            bool exists = false;
-            for (u32 k = 0; k < sample.n; k++)
-                exists = exists || str_eq(sample.tokens[k], (struct str){text, n});
-            if (!exists) /* some scores are equal on purpose */
-                sample_add(&sample, (struct str){text, n}, NORMAL, -(f32)(random_next(&random) % 20));
-        }
-        for (u32 l = 'a'; l < sample.n; l++)
-            for (u32 r = 'a'; r < sample.n; r++)
-                for (u32 j = 'a'; j < sample.n; j++)
-                    if (sample.tokens[l].n + sample.tokens[r].n == sample.tokens[j].n &&
-                        str_starts(sample.tokens[j], sample.tokens[l]) &&
-                        str_ends(sample.tokens[j], sample.tokens[r])) {
-                        assert_true(n_rules < ARRAY_LEN(rules));
-                        rules[n_rules++] = (struct rule){l, r, j, -sample.scores[j]};
-                    }
-        struct tokenizer *t = sample_open_ok(&sample);
-        for (u32 n = 1; n < 120; n++)
-            word_check(t, rules, n_rules, n, &random);
-        tokenizer_close(t);
+        scores_run(seed, STR("c"), 'c');
+        scores_run(seed, STR("\xe2\x96\x81"), ' ');
     }
 }
 
