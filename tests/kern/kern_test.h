@@ -60,6 +60,14 @@ static inline void guard_free(void *p) {
     free(raw);
 }
 
+/* A NaN whose low bits are not zero: arithmetic on the bits of floats must not make a number of it. */
+static inline f32 nan_with(u32 payload) {
+    u32 bits = 0x7fc00000u | payload;
+    f32 v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
 /* Same bits, or both NaN (which NaN is nobody's business). */
 static inline bool f32_same(f32 a, f32 b) { return memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }
 static inline bool f64_same(f64 a, f64 b) { return memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b); }

@@ -334,6 +334,38 @@ static void nothing_visible(void **state) {
     }
 }
 
+/* Goal: an output is never -0, also where all products underflow, so that folding it into nothing keeps its bits. */
+static void no_negative_zero(void **state) {
+    (void)state;
+    const struct kern *tiers[3] = {&kern_ref};
+    u32 n_tiers = 1 + tiers_here(tiers + 1);
+    for (u32 t = 0; t < n_tiers; t++) {
+        u64 rng = 5;
+        struct cache c;
+        struct job j;
+        f32 k[16], v[16];
+        cache_init(&c, KERN_CACHE_F32, 16, 40);
+        job_init(&j, 9, 16, &rng);
+        for (u32 pos = 0; pos < c.n; pos++) {
+            for (u32 d = 0; d < 16; d++) {
+                k[d] = pos == 0 ? 0 : -3;
+                v[d] = pos == 0 ? -0.0f : -1e-45f;
+            }
+            cache_put(&c, tiers[t], pos, k, v);
+        }
+        for (u32 q = 0; q < j.n; q++) {
+            j.pos[q] = c.n - 1;
+            for (u32 d = 0; d < 16; d++)
+                j.q[q * 16 + d] = 1;
+        }
+        attend_chunk(tiers[t], &c, &j, 0, j.n, 0);
+        for (u32 i = 0; i < j.n * 16; i++)
+            assert_true(j.o[i] == 0 && !signbit(j.o[i]));
+        job_free(&j);
+        cache_free(&c);
+    }
+}
+
 /* Goal: kv_store writes the right place, rounds as f32_to_f16 does, cuts at the largest half, keeps NaN,
  * clears the rest of a block that it opens and nothing else. */
 static void kv_store_is_exact(void **state) {
@@ -403,7 +435,7 @@ int main(void) {
         cmocka_unit_test(attention_is_softmax),     cmocka_unit_test(attend_equals_ref),
         cmocka_unit_test(attend_is_batch_invariant), cmocka_unit_test(masked_keys_take_no_part),
         cmocka_unit_test(nothing_visible),          cmocka_unit_test(kv_store_is_exact),
-        cmocka_unit_test(fold_equals_ref),
+        cmocka_unit_test(fold_equals_ref),          cmocka_unit_test(no_negative_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ static const u32 lengths[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,  12,  
 enum kind { USUAL, TINY, HUGE_VALUES, ZEROS, SPECIAL, KINDS };
 
 static void fill(u64 *rng, enum kind kind, f32 *x, u32 n) {
-    static const f32 specials[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1e-45f, 88.7f, -87.3f, 0.625f, 3.4e38f};
+    const f32 specials[] = {NAN, nan_with(1), -nan_with(0x2aaaaa), INFINITY, -INFINITY, 0.0f, -0.0f, 1e-45f, 88.7f, -87.3f, 0.625f, 3.4e38f};
     for (u32 i = 0; i < n; i++) {
         x[i] = rng_f32(rng, -6, 6);
         switch (kind) {

@@ -20,7 +20,7 @@ static void fill_logits(u64 *rng, f32 *x, u32 n, u32 kind) {
         else if (kind == 4)
             x[i] = -INFINITY;
         else if (kind == 5)
-            x[i] = rng_below(rng, 999) ? x[i] : NAN;
+            x[i] = rng_below(rng, 999) ? x[i] : nan_with(i & 0x3fffff);
     }
 }
 

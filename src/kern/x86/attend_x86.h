@@ -207,7 +207,7 @@ static void tile_scores(const struct tile *t) {
     }
 }
 
-/* Turns the scores of query c into weights; lanes of a block that it does not see become 0. */
+/* Turns the scores of query c into weights; lanes of a block that it does not see become -inf, then 0. */
 static void tile_softmax(const struct tile *t, u32 c) {
     const struct kern_attend *a = t->a;
     u32 from = t->from[c], to = t->to[c];
@@ -226,8 +226,6 @@ static void tile_softmax(const struct tile *t, u32 c) {
     vec sum = vec_set(0), m16 = vec_set(m);
     for (u32 j = from / 16 * 16; j < to; j += 16) {
         vec p = vec_exp_low(vec_sub(vec_load(s + j), m16));
-        if (j < from || to - j < 16)
-            p = vec_cut(p, MAX(from, j) - j, to - j, vec_set(0));
         vec_store(s + j, p);
         sum = vec_add(sum, p);
     }

@@ -1,6 +1,7 @@
 /* The compute team. Built with -Db_sanitize=thread the same tests look for races. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -77,24 +78,33 @@ static void regions_in_a_row(void **state) {
     team_free(t);
 }
 
+struct slow_job {
+    u32 runs[32];
+    atomic_uint busy[8], shared;
+};
+
 static void slow(void *arg, u32 chunk, u32 thread) {
-    (void)thread;
+    struct slow_job *j = arg;
+    atomic_fetch_add(&j->shared, atomic_fetch_add(&j->busy[thread], 1));
     wait_ms(5);
-    ((u32 *)arg)[chunk]++;
+    atomic_fetch_sub(&j->busy[thread], 1);
+    j->runs[chunk]++;
 }
 
-/* Goal: workers really take part: chunks that only sleep overlap even on one processor. */
+/* Goal: workers really take part (chunks that only sleep overlap even on one processor), and no two chunks that
+ * run at the same time have the same thread number. */
 static void workers_take_part(void **state) {
     (void)state;
-    u32 runs[32] = {0};
+    struct slow_job j = {0};
     struct team *t = team_new(8);
     struct timespec a, b;
     clock_gettime(CLOCK_MONOTONIC, &a);
-    team_run(t, slow, runs, 32);
+    team_run(t, slow, &j, 32);
     clock_gettime(CLOCK_MONOTONIC, &b);
     f64 ms = (f64)(b.tv_sec - a.tv_sec) * 1e3 + (f64)(b.tv_nsec - a.tv_nsec) * 1e-6;
     for (u32 i = 0; i < 32; i++)
-        assert_int_equal(runs[i], 1);
+        assert_int_equal(j.runs[i], 1);
+    assert_int_equal(j.shared, 0);
     assert_true(ms < 120); /* one thread would need 160 */
     team_free(t);
 }
