@@ -47,7 +47,8 @@ struct engine {
 
 static void *kv_map(void *ctx, u64 bytes) {
     (void)ctx;
-    u8 *p = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    u8 *p = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
     u8 *aligned = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_BYTES);
@@ -99,9 +100,15 @@ static void send_state(struct engine *en) {
     u64 now = clock_ns();
     sched_state(en->sched, &s);
     *w = (struct wire_state){
-        .n_running = s.n_running, .n_waiting = s.n_waiting, .limit_bytes = s.limit_bytes,
-        .weights_bytes = s.weights_bytes, .kv_bytes = s.kv_bytes, .kv_cached_bytes = s.kv_cached_bytes,
-        .scratch_bytes = s.scratch_bytes, .n_steps_total = s.n_steps_total, .n_parked_total = s.n_parked_total,
+        .n_running = s.n_running,
+        .n_waiting = s.n_waiting,
+        .limit_bytes = s.limit_bytes,
+        .weights_bytes = s.weights_bytes,
+        .kv_bytes = s.kv_bytes,
+        .kv_cached_bytes = s.kv_cached_bytes,
+        .scratch_bytes = s.scratch_bytes,
+        .n_steps_total = s.n_steps_total,
+        .n_parked_total = s.n_parked_total,
         .tokens_per_s = s.tokens_per_s,
     };
     for (u32 i = 0; i < en->n_slots && w->n_models < WIRE_MODELS_MAX; i++) {
@@ -114,10 +121,15 @@ static void send_state(struct engine *en) {
         if (space)
             kv_space_stats(space, &kv);
         w->models[w->n_models++] = (struct wire_model_state){
-            .model_id = slot->model_id, .loading = ms.loading, .n_running = ms.n_running, .n_waiting = ms.n_waiting,
-            .weights_bytes = slot->weights_bytes, .kv_bytes = kv.pinned_bytes + kv.cached_bytes,
-            .expires_in_ns = ms.expires_ns == INT64_MAX || ms.expires_ns == 0 ? ms.expires_ns
-                                                                              : MAX(ms.expires_ns - (i64)now, 1),
+            .model_id = slot->model_id,
+            .loading = ms.loading,
+            .n_running = ms.n_running,
+            .n_waiting = ms.n_waiting,
+            .weights_bytes = slot->weights_bytes,
+            .kv_bytes = kv.pinned_bytes + kv.cached_bytes,
+            .expires_in_ns = ms.expires_ns == INT64_MAX || ms.expires_ns == 0
+                                 ? ms.expires_ns
+                                 : MAX(ms.expires_ns - (i64)now, 1),
         };
     }
     wire_send(en->conn, &m, -1);
@@ -138,7 +150,8 @@ static struct slot *find_slot(struct engine *en, u32 model_id) {
 static bool slot_is_idle(const struct engine *en, const struct slot *s) {
     struct sched_model_state ms;
     bool known = sched_model_state(en->sched, s->model_id, &ms);
-    if (s->n_preparing || (s->state != SLOT_BROKEN && s->state != SLOT_KNOWN) || (known && (ms.n_waiting || ms.loading)))
+    if (s->n_preparing || (s->state != SLOT_BROKEN && s->state != SLOT_KNOWN) ||
+        (known && (ms.n_waiting || ms.loading)))
         return false;
     for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
         for (const struct request *q = en->requests.chains[i]; q; q = q->next)
@@ -151,7 +164,8 @@ static void forget_slot(struct engine *en, struct slot *s) {
     u32 at = 0;
     while (en->slots[at] != s)
         at++;
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_FORGET, .now_ns = clock_ns(), .model_id = s->model_id});
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_FORGET, .now_ns = clock_ns(), .model_id = s->model_id});
     slot_free(s);
     en->slots[at] = en->slots[--en->n_slots];
 }
@@ -183,16 +197,22 @@ static void on_model(struct engine *en, const struct wire_model *m, int fd) {
 }
 
 static void arrive(struct engine *en, struct request *q) {
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_ARRIVE, .now_ns = clock_ns(), .request_id = q->id,
-                                                 .model_id = q->slot->model_id, .keep_alive_ns = q->keep_alive_ns});
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_ARRIVE,
+                                                 .now_ns = clock_ns(),
+                                                 .request_id = q->id,
+                                                 .model_id = q->slot->model_id,
+                                                 .keep_alive_ns = q->keep_alive_ns});
 }
 
 /* The header check is over: what was held arrives, or fails with the file's error. */
 static void on_checked(struct engine *en, struct slot *s) {
     if (s->state == SLOT_KNOWN) {
         struct sched_event e = {.kind = SCHED_MODEL, .now_ns = clock_ns(), .model_id = s->model_id};
-        e.model = (struct sched_model){.model_id = s->model_id, .identity = s->identity, .weights_bytes = s->weights_bytes,
-                                       .scratch_bytes = s->scratch_bytes, .layout = s->kv};
+        e.model = (struct sched_model){.model_id = s->model_id,
+                                       .identity = s->identity,
+                                       .weights_bytes = s->weights_bytes,
+                                       .scratch_bytes = s->scratch_bytes,
+                                       .layout = s->kv};
         sched_event(en->sched, &e);
     }
     for (struct request **at = &en->held; *at;) {
@@ -233,7 +253,9 @@ static void on_loaded(struct engine *en, struct slot *s) {
         if (fit_scratch(en, s, &s->error) != OK)
             slot_unload(s);
     }
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_LOADED, .now_ns = clock_ns(), .model_id = s->model_id,
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_LOADED,
+                                                 .now_ns = clock_ns(),
+                                                 .model_id = s->model_id,
                                                  .status = s->state == SLOT_LOADED ? OK : s->error.status});
 }
 
@@ -269,12 +291,14 @@ static void on_cancel(struct engine *en, u64 id) {
     struct request *q = request_find(&en->requests, id);
     if (!q)
         return; /* it has just ended */
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = id});
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = id});
     drop_request(en, q);
 }
 
 static void on_limits(struct engine *en, const struct wire_limits *l) {
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_LIMITS, .now_ns = clock_ns(),
+    sched_event(en->sched, &(struct sched_event){.kind = SCHED_LIMITS,
+                                                 .now_ns = clock_ns(),
                                                  .memory_limit_bytes = l->memory_bytes});
     if (l->n_threads)
         team_limit(en->team, l->n_threads);
@@ -299,13 +323,16 @@ static enum status read_messages(struct engine *en, struct err *err) {
                 break;
             case WIRE_CANCEL: on_cancel(en, m.stream_id); break;
             case WIRE_EXPIRE:
-                sched_event(en->sched, &(struct sched_event){.kind = SCHED_EXPIRE, .now_ns = clock_ns(),
+                sched_event(en->sched, &(struct sched_event){.kind = SCHED_EXPIRE,
+                                                             .now_ns = clock_ns(),
                                                              .model_id = m.expire.model_id,
                                                              .keep_alive_ns = m.expire.keep_alive_ns});
                 break;
             case WIRE_LIMITS: on_limits(en, &m.limits); break;
             case WIRE_EVENT:
-            case WIRE_STATE: status = err_set(err, ERR_CORRUPT, "the server sent a message of the engine"); break;
+            case WIRE_STATE:
+                status = err_set(err, ERR_CORRUPT, "the server sent a message of the engine");
+                break;
             }
         }
         if (!kept)
@@ -325,11 +352,14 @@ static void on_prepared(struct engine *en, struct request *q) {
         return;
     }
     if (status == OK && !q->r->render_only && q->r->num_predict) {
-        sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT, .now_ns = clock_ns(), .request_id = q->id,
+        sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT,
+                                                     .now_ns = clock_ns(),
+                                                     .request_id = q->id,
                                                      .prompt = request_sched_prompt(q)});
         return;
     }
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = q->id});
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = q->id});
     if (status == OK)
         finish_request(en, q, q->r->render_only ? GEN_STOP : GEN_LENGTH);
     else
@@ -360,7 +390,9 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
     switch (n->kind) {
     case SCHED_NOTICE_WANTED:
         if (q->r->load_only)
-            sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT, .now_ns = clock_ns(), .request_id = q->id,
+            sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT,
+                                                         .now_ns = clock_ns(),
+                                                         .request_id = q->id,
                                                          .prompt = {.load_only = true}});
         else
             request_prepare(q, q->slot, en->prep, en->tokenize_scratch);
@@ -400,12 +432,13 @@ static void sample_one(void *arg, u32 i, u32 thread) {
     const f32 *logits = w->logits + (size_t)i * w->n_vocab;
     if (q->r->want_hash)
         q->hash = model_logits_hash(logits, w->n_vocab, q->hash);
-    sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output, NULL, q->r->top_logprobs, q->r->logprobs,
-                 w->en->sampler_scratch[thread], &w->en->picks[i]);
+    sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output, NULL, q->r->top_logprobs,
+                 q->r->logprobs, w->en->sampler_scratch[thread], &w->en->picks[i]);
 }
 
 /* What the tokens of one tile mean: events out, results for the scheduler. */
-static void apply_picks(struct engine *en, struct request *const *rows, u32 n, struct sched_result **results) {
+static void apply_picks(struct engine *en, struct request *const *rows, u32 n,
+                        struct sched_result **results) {
     u64 now = clock_ns();
     for (u32 i = 0; i < n; i++) {
         struct request *q = rows[i];
@@ -442,7 +475,8 @@ static void run_step(struct engine *en, const struct sched_plan *plan) {
     check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
     for (u32 i = 0; i < plan->n_items; i++) {
         const struct sched_item *it = &plan->items[i];
-        spans[i] = (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, s->rope_ctx};
+        spans[i] =
+            (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, s->rope_ctx};
         results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
         check(it->n_logits <= 1);
         if (it->n_logits) {
@@ -478,7 +512,8 @@ static void unload(struct engine *en, u32 model_id) {
     }
     slot_unload(s);
     log_info("model unloaded", "model=%s", s->name);
-    sched_event(en->sched, &(struct sched_event){.kind = SCHED_UNLOADED, .now_ns = clock_ns(), .model_id = model_id});
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_UNLOADED, .now_ns = clock_ns(), .model_id = model_id});
     en->state_changed = true;
 }
 
@@ -487,12 +522,15 @@ static void unload(struct engine *en, u32 model_id) {
 /* Nothing to compute: waits for a message, a finished job or the scheduler's next time. */
 static void wait_for_work(struct engine *en, u64 wake_ns) {
     struct pollfd fds[3] = {
-        {.fd = wire_conn_fd(en->conn), .events = (short)(POLLIN | (wire_wants_write(en->conn) ? POLLOUT : 0))},
+        {.fd = wire_conn_fd(en->conn),
+         .events = (short)(POLLIN | (wire_wants_write(en->conn) ? POLLOUT : 0))},
         {.fd = jobs_fd(en->prep), .events = POLLIN},
         {.fd = jobs_fd(en->loader), .events = POLLIN},
     };
     u64 now = clock_ns();
-    int timeout_ms = wake_ns == UINT64_MAX ? 1000 : wake_ns <= now ? 0 : (int)MIN((wake_ns - now) / 1000000 + 1, 1000u);
+    int timeout_ms = wake_ns == UINT64_MAX ? 1000
+                     : wake_ns <= now      ? 0
+                                           : (int)MIN((wake_ns - now) / 1000000 + 1, 1000u);
     if (poll(fds, ARRAY_LEN(fds), timeout_ms) < 0 && errno != EINTR)
         die("engine cannot wait for messages: %s", strerror(errno));
 }
@@ -558,7 +596,8 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
         .memory = {.map = kv_map, .unmap = kv_unmap},
     };
     en->sched = sched_new(&c);
-    log_info("engine ready", "kernels=%s threads=%u memory=%" PRIu64, en->model_config.kern->name, threads, memory);
+    log_info("engine ready", "kernels=%s threads=%u memory=%" PRIu64, en->model_config.kern->name, threads,
+             memory);
 }
 
 int engine_run(int fd, const struct settings *settings) {

@@ -1,5 +1,6 @@
 /* engine.h - the engine process: the only place that computes. One loop: read messages, feed the scheduler,
- * run the step it plans, send the events. It holds nothing that can't be rebuilt from the server's journal. */
+ * run the step it plans, send the events. It holds nothing that can't be rebuilt from the server's journal.
+ */
 #ifndef MINKA_ENGINE_H
 #define MINKA_ENGINE_H
 

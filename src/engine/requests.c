@@ -176,7 +176,9 @@ void request_done_event(struct request *q, enum gen_done_reason reason, u64 now_
                             .logits_hash = q->hash};
 }
 
-static struct request **chain_of(struct request_table *t, u64 id) { return &t->chains[id % ARRAY_LEN(t->chains)]; }
+static struct request **chain_of(struct request_table *t, u64 id) {
+    return &t->chains[id % ARRAY_LEN(t->chains)];
+}
 
 struct request *request_find(const struct request_table *t, u64 id) {
     struct request *q = t->chains[id % ARRAY_LEN(t->chains)];

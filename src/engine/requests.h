@@ -13,24 +13,24 @@ struct request {
     u64 id;
     struct request *next; /* in its hash chain */
     struct slot *slot;
-    struct arena arena;            /* everything of the request, r too */
+    struct arena arena; /* everything of the request, r too */
     const struct gen_request *r;
     i64 keep_alive_ns;
 
-    struct job job;                /* preparation; runs at most once */
+    struct job job;                            /* preparation; runs at most once */
     struct tokenize_scratch *tokenize_scratch; /* the preparing thread's */
     bool preparing;
-    bool gone;                     /* cancelled while preparing: freed when the job comes back */
-    struct err error;              /* of the preparation */
+    bool gone;        /* cancelled while preparing: freed when the job comes back */
+    struct err error; /* of the preparation */
     struct chat_prompt prompt;
 
     struct sampler *sampler;
     struct stream *stream;
-    struct token_list tokens;      /* the sequence as the scheduler knows it */
-    struct token_list all;         /* prompt and answer, for the old `context` field */
-    struct buf text;               /* released by the current token */
-    u32 n_output;                  /* = the position of the next draw */
-    u64 hash;                      /* over the logits of all sampled positions */
+    struct token_list tokens; /* the sequence as the scheduler knows it */
+    struct token_list all;    /* prompt and answer, for the old `context` field */
+    struct buf text;          /* released by the current token */
+    u32 n_output;             /* = the position of the next draw */
+    u64 hash;                 /* over the logits of all sampled positions */
     struct gen_counts counts;
     u64 started_ns, first_token_ns;
 };

@@ -22,7 +22,9 @@ static enum status landlock_enter(struct err *err) {
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < 1)
         return OK;
-    struct { u64 handled_access_fs; } attr = {LANDLOCK_FS_ABI1};
+    struct {
+        u64 handled_access_fs;
+    } attr = {LANDLOCK_FS_ABI1};
     attr.handled_access_fs |= abi >= 2 ? LANDLOCK_FS_REFER : 0;
     attr.handled_access_fs |= abi >= 3 ? LANDLOCK_FS_TRUNCATE : 0;
     attr.handled_access_fs |= abi >= 5 ? LANDLOCK_FS_IOCTL_DEV : 0;
@@ -36,14 +38,27 @@ static enum status landlock_enter(struct err *err) {
 
 /* What the engine does after start: the socket, memory, threads, waiting, the clock, ending. */
 static const int allowed[] = {
-    SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(recvmsg), SCMP_SYS(sendmsg),
-    SCMP_SYS(pipe2), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(fcntl), SCMP_SYS(close), SCMP_SYS(fstat), SCMP_SYS(newfstatat),
-    SCMP_SYS(lseek), SCMP_SYS(munmap), SCMP_SYS(madvise), SCMP_SYS(mremap), SCMP_SYS(brk), SCMP_SYS(mincore),
-    SCMP_SYS(futex), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(clock_gettime),
-    SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday), SCMP_SYS(getpid), SCMP_SYS(gettid),
-    SCMP_SYS(getrandom), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sigaltstack), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(restart_syscall), SCMP_SYS(tgkill),
-    SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(sysinfo), SCMP_SYS(getrusage), SCMP_SYS(membarrier),
+    SCMP_SYS(read),           SCMP_SYS(write),
+    SCMP_SYS(readv),          SCMP_SYS(writev),
+    SCMP_SYS(recvmsg),        SCMP_SYS(sendmsg),
+    SCMP_SYS(pipe2),          SCMP_SYS(poll),
+    SCMP_SYS(ppoll),          SCMP_SYS(fcntl),
+    SCMP_SYS(close),          SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat),     SCMP_SYS(lseek),
+    SCMP_SYS(munmap),         SCMP_SYS(madvise),
+    SCMP_SYS(mremap),         SCMP_SYS(brk),
+    SCMP_SYS(mincore),        SCMP_SYS(futex),
+    SCMP_SYS(sched_yield),    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(clock_gettime),  SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(nanosleep),      SCMP_SYS(gettimeofday),
+    SCMP_SYS(getpid),         SCMP_SYS(gettid),
+    SCMP_SYS(getrandom),      SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sigaltstack),    SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),           SCMP_SYS(restart_syscall),
+    SCMP_SYS(tgkill),         SCMP_SYS(exit),
+    SCMP_SYS(exit_group),     SCMP_SYS(sysinfo),
+    SCMP_SYS(getrusage),      SCMP_SYS(membarrier),
 };
 
 static int add_rules(scmp_filter_ctx filter) {
@@ -56,11 +71,13 @@ static int add_rules(scmp_filter_ctx filter) {
     failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
                                SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_VM | CLONE_THREAD, CLONE_VM | CLONE_THREAD));
     /* Executable only if anonymous: a mapped file can not become code. */
-    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2,
                                SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC),
                                SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, MAP_ANONYMOUS));
-    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+                               SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
     failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
     /* PR_SET_VMA names anonymous memory; glibc and sanitizers use it, it touches nothing else. */
     failed |= seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, 0x53564d41));
@@ -79,6 +96,7 @@ enum status sandbox_enter(struct err *err) {
         failed = seccomp_load(filter);
     seccomp_release(filter);
     if (failed)
-        return err_set(err, ERR_UNSUPPORTED, "cannot load the system call filter: %s", strerror(failed < 0 ? -failed : failed));
+        return err_set(err, ERR_UNSUPPORTED, "cannot load the system call filter: %s",
+                       strerror(failed < 0 ? -failed : failed));
     return OK;
 }

@@ -18,7 +18,8 @@
 /* Populated in slices, so that a huge file does not hold the address space lock for long. */
 #define POPULATE_BYTES (32ull << 20)
 
-struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads, u32 rope_ctx) {
+struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads,
+                      u32 rope_ctx) {
     struct slot *s = xcalloc(1, sizeof *s);
     s->model_id = m->model_id;
     snprintf(s->name, sizeof s->name, "%.*s", STR_FMT(m->name));
@@ -45,10 +46,11 @@ static enum status map_file(struct slot *s, void **map, struct err *err) {
     if (fstat(s->fd, &st))
         return err_errno(err, ERR_IO, "cannot read the size of model file of %s", s->name);
     if (st.st_size < 32)
-        return err_set(err, ERR_CORRUPT, "model file of %s is empty or cut off (%lld bytes)", s->name, (long long)st.st_size);
+        return err_set(err, ERR_CORRUPT, "model file of %s is empty or cut off (%lld bytes)", s->name,
+                       (long long)st.st_size);
     if (s->file_bytes && (u64)st.st_size != s->file_bytes)
-        return err_set(err, ERR_CORRUPT, "model file of %s has changed while in use (%llu bytes, now %lld)", s->name,
-                       (unsigned long long)s->file_bytes, (long long)st.st_size);
+        return err_set(err, ERR_CORRUPT, "model file of %s has changed while in use (%llu bytes, now %lld)",
+                       s->name, (unsigned long long)s->file_bytes, (long long)st.st_size);
     s->file_bytes = (u64)st.st_size;
     *map = mmap(NULL, s->file_bytes, PROT_READ, MAP_SHARED, s->fd, 0);
     if (*map == MAP_FAILED)
@@ -65,7 +67,8 @@ static enum status populate(struct slot *s, void *map, struct err *err) {
             continue;
         if (errno == EINVAL)
             return OK;
-        return err_errno(err, ERR_CORRUPT, "model file of %s cannot be read at byte %llu", s->name, (unsigned long long)at);
+        return err_errno(err, ERR_CORRUPT, "model file of %s cannot be read at byte %llu", s->name,
+                         (unsigned long long)at);
     }
     return OK;
 }

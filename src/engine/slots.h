@@ -42,15 +42,16 @@ struct slot {
     struct chat_template *chat_template; /* NULL: the file has none */
     u32 n_preparing;                     /* prompt jobs that use the tokenizer now */
 
-    struct job job;    /* check or load */
+    struct job job; /* check or load */
     struct err job_err;
-    u32 n_threads;     /* for the scratch plan */
-    u32 rope_ctx;      /* context length that chooses the rope variant of families that have two: one per process,
-                          so that all sequences of a model can share pages */
+    u32 n_threads; /* for the scratch plan */
+    u32 rope_ctx;  /* context length that chooses the rope variant of families that have two: one per process,
+                      so that all sequences of a model can share pages */
 };
 
 /* Takes fd. */
-struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads, u32 rope_ctx) MUST_USE;
+struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads,
+                      u32 rope_ctx) MUST_USE;
 void slot_free(struct slot *s); /* not while a job runs */
 /* Start the job; slot_job_done moves the state when it comes back. */
 void slot_check(struct slot *s, struct jobs *loader);

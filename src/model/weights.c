@@ -21,7 +21,7 @@ static enum status refuse_type(const struct gguf_tensor *t, struct err *err) {
     for (u32 type = 0; type < QUANT_TYPES && n < sizeof list - 16; type++)
         if (quant_supported(type))
             n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", quant_name(type));
-    return err_set(err, ERR_UNSUPPORTED, "tensor %.*s has type %s, which is not supported; supported are %s", STR_FMT(t->name),
+    return err_set(err, ERR_UNSUPPORTED, "tensor %.*s is %s, which is not supported; supported are %s", STR_FMT(t->name),
                    quant_name(t->type), list);
 }
 
@@ -57,7 +57,7 @@ static enum status vector2(struct loader *l, const char *name, enum presence p, 
     if (t->dims[0] != d0 || t->dims[1] != d1 || t->dims[2] != 1 || t->dims[3] != 1)
         return wrong_shape(l, t, d0, d1);
     if (t->type != QUANT_F32 && t->type != QUANT_F16 && t->type != QUANT_BF16)
-        return err_set(l->err, ERR_UNSUPPORTED, "tensor %s has type %s; a vector must be F32, F16 or BF16", l->name, quant_name(t->type));
+        return err_set(l->err, ERR_UNSUPPORTED, "tensor %s is %s; a vector must be F32, F16 or BF16", l->name, quant_name(t->type));
     size_t n = (size_t)d0 * d1;
     if (t->type == QUANT_F32 && (uintptr_t)t->data % _Alignof(f32) == 0) {
         *out = (const f32 *)(const void *)t->data;

@@ -1,8 +1,8 @@
 /* link.c - engine supervision, journal, and the backend that the dialects call.
  *
  * An engine that dies fails its open requests with the reference's text and is started again, at once the
- * first time, then after a growing pause while it keeps dying. The socket for the next engine is made when the
- * last one is lost: what arrives in the pause waits in it. */
+ * first time, then after a growing pause while it keeps dying. The socket for the next engine is made when
+ * the last one is lost: what arrives in the pause waits in it. */
 #include "server/link.h"
 
 #include "base/clock.h"
@@ -27,13 +27,14 @@
 /* Model files under way to the engine at once; the connection holds 64. */
 #define FDS_QUEUED_MAX 32u
 
-static const char engine_died_text[] = "model runner has unexpectedly stopped, this may be due to resource limitations or an "
-                                       "internal error, check minka server logs for details";
+static const char engine_died_text[] =
+    "model runner has unexpectedly stopped, this may be due to resource limitations or an "
+    "internal error, check minka server logs for details";
 
 struct known_model {
     char digest[72]; /* "sha256:<hex>" */
     char name[256];
-    bool announced;  /* to the engine that runs now */
+    bool announced; /* to the engine that runs now */
 };
 
 struct open_request {
@@ -57,8 +58,8 @@ struct link {
     const struct settings *settings;
     struct store *store;
     uv_process_t process;
-    bool process_open; /* the handle is known to the loop */
-    uv_prepare_t flush;     /* writes once per turn of the loop what the turn has queued */
+    bool process_open;  /* the handle is known to the loop */
+    uv_prepare_t flush; /* writes once per turn of the loop what the turn has queued */
     uv_timer_t restart, limits;
     struct channel *channel; /* NULL only while closing */
     u32 n_fds_queued;        /* at most: model files that the channel has not sent yet */
@@ -101,7 +102,8 @@ static void fail_all(struct link *l, enum status status, const char *text) {
         while (l->chains[i]) {
             struct open_request *r = l->chains[i];
             struct api_sink sink = r->sink;
-            struct gen_event e = {.request_id = r->id, .kind = GEN_ERROR, .status = status, .text = str_of(text)};
+            struct gen_event e = {
+                .request_id = r->id, .kind = GEN_ERROR, .status = status, .text = str_of(text)};
             close_request(l, &l->chains[i]);
             sink.on_event(sink.ctx, &e);
         }
@@ -263,7 +265,8 @@ static void on_exit_(uv_process_t *process, i64 code, int signal_number) {
     if (l->closing)
         return;
     l->restart_ms = !quick ? 0 : l->restart_ms ? MIN(l->restart_ms * 2, RESTART_MS_MAX) : RESTART_MS_FIRST;
-    log_error("engine has ended", "code=%" PRId64 " signal=%d restart_in_ms=%u", code, signal_number, l->restart_ms);
+    log_error("engine has ended", "code=%" PRId64 " signal=%d restart_in_ms=%u", code, signal_number,
+              l->restart_ms);
     uv_timer_start(&l->restart, on_restart, l->restart_ms, 0);
 }
 
@@ -276,7 +279,8 @@ static void send_limits(struct link *l, bool first) {
      * taken before it holds anything, says how much there is. */
     if (!first && !l->settings->memory_bytes)
         limits.memory_bytes = l->sent_limits.memory_bytes;
-    bool same = limits.memory_bytes == l->sent_limits.memory_bytes && limits.n_threads == l->sent_limits.n_threads;
+    bool same =
+        limits.memory_bytes == l->sent_limits.memory_bytes && limits.n_threads == l->sent_limits.n_threads;
     if (!first && same)
         return;
     l->sent_limits = limits;
@@ -430,13 +434,15 @@ static enum status announce(struct link *l, u32 model_id, struct err *err) {
     return OK;
 }
 
-static enum status backend_generate(void *ctx, const struct store_model *m, struct gen_request *r, i64 keep_alive_ns,
-                                    struct api_sink sink, u32 *retry_after_s, struct err *err) {
+static enum status backend_generate(void *ctx, const struct store_model *m, struct gen_request *r,
+                                    i64 keep_alive_ns, struct api_sink sink, u32 *retry_after_s,
+                                    struct err *err) {
     struct link *l = ctx;
     *retry_after_s = 0;
     if (!l->channel)
         return err_set(err, ERR_INTERNAL, "%s", engine_died_text);
-    if (l->n_waiting >= l->settings->max_queue || wire_queued_bytes(l->channel->conn) > LIMIT_WIRE_QUEUED_BYTES) {
+    if (l->n_waiting >= l->settings->max_queue ||
+        wire_queued_bytes(l->channel->conn) > LIMIT_WIRE_QUEUED_BYTES) {
         /* About how long the requests before this one take, from what has been measured so far. */
         f64 per_request_s = l->state.tokens_per_s > 0 ? 100 / l->state.tokens_per_s : 1;
         *retry_after_s = (u32)MAX(1.0, MIN(600.0, per_request_s * l->n_waiting));
@@ -495,5 +501,6 @@ static bool backend_model_of(void *ctx, u32 model_id, struct str *digest, struct
 }
 
 struct api_backend link_backend(struct link *l) {
-    return (struct api_backend){backend_generate, backend_cancel, backend_expire, backend_state, backend_model_of, l};
+    return (struct api_backend){backend_generate, backend_cancel,   backend_expire,
+                                backend_state,    backend_model_of, l};
 }

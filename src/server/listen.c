@@ -76,16 +76,21 @@ static u16 free_port_after(const struct sockaddr *a, socklen_t n, u16 port) {
     return 0;
 }
 
-static enum status explain(const struct settings *s, const struct addrinfo *a, const char *url, struct err *err) {
+static enum status explain(const struct settings *s, const struct addrinfo *a, const char *url,
+                           struct err *err) {
     if (errno == EADDRINUSE) {
         bool ollama = speaks_ollama(a->ai_addr, a->ai_addrlen);
         u16 port = free_port_after(a->ai_addr, a->ai_addrlen, s->port);
-        const char *who = ollama ? "Ollama or another minka is listening there" : "another program, not Ollama, is listening there";
-        return err_set(err, ERR_IO, "%s is in use: %s. Stop it, or start minka beside it: OLLAMA_HOST=%s:%u minka serve", url, who,
-                       s->host, port ? port : s->port + 1u);
+        const char *who = ollama ? "Ollama or another minka is listening there"
+                                 : "another program, not Ollama, is listening there";
+        return err_set(err, ERR_IO,
+                       "%s is in use: %s. Stop it, or start minka beside it: OLLAMA_HOST=%s:%u minka serve",
+                       url, who, s->host, port ? port : s->port + 1u);
     }
     if (errno == EACCES)
-        return err_set(err, ERR_IO, "cannot listen on %s: ports below 1024 need privileges; use OLLAMA_HOST=%s:11434", url, s->host);
+        return err_set(err, ERR_IO,
+                       "cannot listen on %s: ports below 1024 need privileges; use OLLAMA_HOST=%s:11434", url,
+                       s->host);
     return err_errno(err, ERR_IO, "cannot listen on %s", url);
 }
 
@@ -121,7 +126,8 @@ static bool inherited(struct listener *out) {
     struct sockaddr_storage a;
     socklen_t n = sizeof a;
     u64 for_pid, n_fds;
-    if (!str_to_u64(str_of(pid), &for_pid) || !str_to_u64(str_of(fds), &n_fds) || for_pid != (u64)getpid() || n_fds < 1)
+    if (!str_to_u64(str_of(pid), &for_pid) || !str_to_u64(str_of(fds), &n_fds) || for_pid != (u64)getpid() ||
+        n_fds < 1)
         return false;
     if (getsockname(SYSTEMD_FIRST_FD, (struct sockaddr *)&a, &n))
         return false;
@@ -144,7 +150,8 @@ enum status listener_open(const struct settings *s, struct listener *out, struct
     snprintf(port, sizeof port, "%u", s->port);
     int failed = getaddrinfo(s->host[0] ? s->host : NULL, port, &hints, &list);
     if (failed)
-        return err_set(err, ERR_INVALID, "cannot resolve the host of OLLAMA_HOST \"%s\": %s", s->host, gai_strerror(failed));
+        return err_set(err, ERR_INVALID, "cannot resolve the host of OLLAMA_HOST \"%s\": %s", s->host,
+                       gai_strerror(failed));
     out->fd = bind_and_listen(list->ai_addr, list->ai_addrlen);
     out->loopback = is_loopback(list->ai_addr);
     enum status status = out->fd >= 0 ? OK : explain(s, list, out->url, err);

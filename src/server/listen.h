@@ -6,8 +6,8 @@
 
 struct listener {
     int fd;
-    bool loopback;  /* reachable from this machine only */
-    char url[512];  /* for messages */
+    bool loopback;       /* reachable from this machine only */
+    char url[512];       /* for messages */
     char unix_path[108]; /* the socket file that this process made; empty: none */
 };
 

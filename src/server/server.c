@@ -60,8 +60,8 @@ static void on_signal(uv_signal_t *handle, int number) {
         stop(s);
         return;
     }
-    log_info("finishing running answers, then stopping", "open_requests=%u seconds_max=%u", link_open_requests(s->link),
-             DRAIN_MS / 1000);
+    log_info("finishing running answers, then stopping", "open_requests=%u seconds_max=%u",
+             link_open_requests(s->link), DRAIN_MS / 1000);
     s->draining = true;
     httpd_drain(s->httpd);
     uv_timer_start(&s->drain, on_drain_tick, 50, 50);
@@ -88,8 +88,8 @@ static enum status start(struct server *s, const struct settings *settings, stru
         struct str text = str_of(settings->keep_alive);
         f64 number;
         if (api_keep_alive(text, str_to_f64(text, &number), &config.keep_alive_ns_default, err) != OK)
-            log_warn("invalid environment variable, using default", "key=OLLAMA_KEEP_ALIVE value=\"%s\" default=5m",
-                     settings->keep_alive);
+            log_warn("invalid environment variable, using default",
+                     "key=OLLAMA_KEEP_ALIVE value=\"%s\" default=5m", settings->keep_alive);
     }
     TRY(store_open(settings->models, &s->store, err));
     TRY(listener_open(settings, &s->listener, err));
@@ -99,8 +99,8 @@ static enum status start(struct server *s, const struct settings *settings, stru
     s->api = api_new(&config, s->store, &backend);
     struct httpd_handler handler = api_handler(s->api);
     TRY(httpd_start(&s->loop, s->listener.fd, &handler, &s->httpd, err));
-    log_info("listening", "url=%s version=%s models=%s%s", s->listener.url, MINKA_VERSION, store_path(s->store),
-             store_writable(s->store) ? "" : " (read-only)");
+    log_info("listening", "url=%s version=%s models=%s%s", s->listener.url, MINKA_VERSION,
+             store_path(s->store), store_writable(s->store) ? "" : " (read-only)");
     return OK;
 }
 

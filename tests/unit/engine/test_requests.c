@@ -1,5 +1,6 @@
-/* Goal: what a sampled token means: text, end, stop string, bounds, context shift, resumption; requests are found by id.
- * Method: a vocabulary of the 256 bytes and an end token, so that every expected text and sequence can be written down. */
+/* Goal: what a sampled token means: text, end, stop string, bounds, context shift, resumption; requests are
+ * found by id. Method: a vocabulary of the 256 bytes and an end token, so that every expected text and
+ * sequence can be written down. */
 #include "../tokenize/sample.h"
 
 #include "engine/requests.h"
@@ -46,7 +47,8 @@ static struct request *make(struct gen_request r, const char *prompt) {
     return q;
 }
 
-static enum sched_outcome push(struct request *q, u32 token, struct gen_event *e, enum gen_done_reason *reason) {
+static enum sched_outcome push(struct request *q, u32 token, struct gen_event *e,
+                               enum gen_done_reason *reason) {
     struct sampler_pick pick = {.token = token};
     return request_token(q, &pick, e, reason);
 }

@@ -1,10 +1,11 @@
-/* Goal: the listening socket: loopback or not, an address that is taken and by whom, Unix sockets left over, in use and in
- * the place of a file, systemd's variables. Method: real sockets of this process on free ports. */
+/* Goal: the listening socket: loopback or not, an address that is taken and by whom, Unix sockets left over,
+ * in use and in the place of a file, systemd's variables. Method: real sockets of this process on free ports.
+ */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -137,10 +138,8 @@ static void test_notification(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_addresses),
-        cmocka_unit_test(test_taken_port_gives_another),
-        cmocka_unit_test(test_unix_socket),
-        cmocka_unit_test(test_sockets_for_another_process_are_left),
+        cmocka_unit_test(test_addresses),    cmocka_unit_test(test_taken_port_gives_another),
+        cmocka_unit_test(test_unix_socket),  cmocka_unit_test(test_sockets_for_another_process_are_left),
         cmocka_unit_test(test_notification),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
