@@ -41,7 +41,8 @@ static void golden_release(struct golden *g) {
 }
 
 /* The text, or the error if it has one; *failed says which. */
-static void render(struct str source, enum template_kind kind, const struct value *context, i64 now, struct buf *out, bool *failed) {
+static void render(struct str source, enum template_kind kind, const struct value *context, i64 now,
+                   struct buf *out, bool *failed) {
     struct chat_template *t;
     struct err err = {0};
     enum status s = template_open(source, kind, &t, &err);
@@ -54,13 +55,16 @@ static void render(struct str source, enum template_kind kind, const struct valu
         buf_add_str(out, str_of(err.text));
 }
 
-static u32 compare(const struct value *c, struct str source, enum template_kind kind, const struct value *context, i64 now) {
-    struct value name = value_get(c, STR("name")), want = value_get(c, STR("expected")), error = value_get(c, STR("error"));
+static u32 compare(const struct value *c, struct str source, enum template_kind kind,
+                   const struct value *context, i64 now) {
+    struct value name = value_get(c, STR("name")), want = value_get(c, STR("expected")),
+                 error = value_get(c, STR("error"));
     struct buf got = {0};
     bool failed;
     render(source, kind, context, now, &got, &failed);
-    bool same = want.kind == VALUE_STR ? !failed && str_eq(buf_str(&got), want.s)
-                                       : failed && (error.kind != VALUE_STR || str_ends(error.s, buf_str(&got)));
+    bool same = want.kind == VALUE_STR
+                    ? !failed && str_eq(buf_str(&got), want.s)
+                    : failed && (error.kind != VALUE_STR || str_ends(error.s, buf_str(&got)));
     if (!same)
         print_message("# %.*s: %.*s\n#  want %.*s\n#  got  %.*s\n", STR_FMT(name.s), STR_FMT(source),
                       STR_FMT(want.kind == VALUE_STR ? want.s : STR("an error")), STR_FMT(buf_str(&got)));
@@ -69,12 +73,14 @@ static u32 compare(const struct value *c, struct str source, enum template_kind 
 }
 
 static u32 compare_all(const struct golden *g, struct str list, struct str values, enum template_kind kind) {
-    struct value cases = value_get(&g->root, list), shared = value_get(&g->root, values), now = value_get(&g->root, STR("now_unix"));
+    struct value cases = value_get(&g->root, list), shared = value_get(&g->root, values),
+                 now = value_get(&g->root, STR("now_unix"));
     u32 n_bad = 0;
     assert_true(cases.list.n > 50);
     for (u32 i = 0; i < cases.list.n; i++) {
         struct value *c = &cases.list.items[i], own = value_get(c, STR("context"));
-        n_bad += compare(c, value_get(c, STR("template")).s, kind, own.kind == VALUE_OBJECT ? &own : &shared, now.i);
+        n_bad += compare(c, value_get(c, STR("template")).s, kind, own.kind == VALUE_OBJECT ? &own : &shared,
+                         now.i);
     }
     return n_bad;
 }
@@ -128,6 +134,7 @@ static void test_models(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_jinja), cmocka_unit_test(test_go), cmocka_unit_test(test_models)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_jinja), cmocka_unit_test(test_go),
+                                       cmocka_unit_test(test_models)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
