@@ -8,6 +8,8 @@
 
 #include "model/internal.h"
 
+#define CHUNK_PAGES (KERN_CHUNK / KV_PAGE_TOKENS)
+
 struct walk {
     const struct attention *a;
     const struct model_layer *layer;
@@ -16,6 +18,7 @@ struct walk {
     u32 n_kv;         /* items per tile */
     u32 c0, c1;       /* wave: chunks c0..c1-1 */
     u32 item_slots;   /* partial slots of one item and chunk */
+    u32 threads;
 };
 
 struct item {
@@ -33,27 +36,28 @@ static struct item item_at(const struct walk *w, u32 i) {
     return it;
 }
 
-/* Pointers to the pages of one chunk of a sequence, at the slice of this layer and head. */
-static void chunk_slices(const struct walk *w, const struct item *it, u32 chunk, const void **k, const void **v) {
+/* The K or V slice of this layer and head in a page of the sequence; NULL where no page is held. */
+static const void *page_slice(const struct walk *w, const struct item *it, u32 page, bool value) {
     const struct attention *a = w->a;
     const struct kv_seq *seq = a->spans[a->plan->tiles[it->tile].span].seq;
     const struct kv_table *table = &seq->tables[w->layer->group];
     const struct kv_group *group = &a->m->info.kv.groups[w->layer->group];
-    for (u32 i = 0; i < KERN_CHUNK / KV_PAGE_TOKENS; i++) {
-        u32 page = chunk * (KERN_CHUNK / KV_PAGE_TOKENS) + i;
-        const u8 *p = page < table->n_pages ? table->pages[page] : NULL;
-        k[i] = p ? p + kv_slice_offset(group, w->layer->in_group, it->kv_head, false) : NULL;
-        v[i] = p ? p + kv_slice_offset(group, w->layer->in_group, it->kv_head, true) : NULL;
-    }
+    const u8 *p = page < table->n_pages ? table->pages[page] : NULL;
+    return p ? p + kv_slice_offset(group, w->layer->in_group, it->kv_head, value) : NULL;
 }
 
-static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, struct thread_scratch *ts, f32 *m, f32 *l, f32 *o) {
+/* next: the chunk of this item that this thread will probably read afterwards, for prefetching. */
+static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, u32 next, struct thread_scratch *ts, f32 *m,
+                         f32 *l, f32 *o) {
     const struct model *model = w->a->m;
     const struct scratch_plan *plan = w->a->plan;
     const struct tile *t = &plan->tiles[it->tile];
     u32 hd = model->h.head_dim, width = w->shape->n_heads * hd;
-    const void *k[KERN_CHUNK / KV_PAGE_TOKENS], *v[KERN_CHUNK / KV_PAGE_TOKENS];
-    chunk_slices(w, it, chunk, k, v);
+    const void *k[CHUNK_PAGES], *v[CHUNK_PAGES];
+    for (u32 i = 0; i < CHUNK_PAGES; i++) {
+        k[i] = page_slice(w, it, chunk * CHUNK_PAGES + i, false);
+        v[i] = page_slice(w, it, chunk * CHUNK_PAGES + i, true);
+    }
     for (u32 i = 0; i < it->n_queries; i++) {
         u32 row = t->row + i / w->group_size, head = it->kv_head * w->group_size + i % w->group_size;
         ts->q[i] = plan->q + (size_t)row * width + head * hd;
@@ -61,7 +65,8 @@ static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk,
     }
     struct kern_attend a = {
         .cache = model->config.cache, .head_dim = hd, .n_queries = it->n_queries, .q = ts->q, .pos = ts->pos,
-        .window = w->shape->window, .chunk = chunk, .k = k, .v = v, .scale = model->h.attn_scale,
+        .window = w->shape->window, .chunk = chunk, .k = k, .v = v,
+        .next = next < it->c1 ? page_slice(w, it, next * CHUNK_PAGES, false) : NULL, .scale = model->h.attn_scale,
         .softcap = model->h.attn_softcap, .m = m, .l = l, .o = o,
     };
     model->config.kern->attend(&a, ts->attend);
@@ -89,9 +94,9 @@ static void walk_item(void *arg, u32 i, u32 thread) {
     const struct walk *w = arg;
     struct thread_scratch *ts = &w->a->plan->threads[thread];
     struct item it = item_at(w, i);
-    attend_chunk(w, &it, it.c0, ts, ts->run_m, ts->run_l, ts->run_o);
+    attend_chunk(w, &it, it.c0, it.c0 + 1, ts, ts->run_m, ts->run_l, ts->run_o);
     for (u32 c = it.c0 + 1; c < it.c1; c++) {
-        attend_chunk(w, &it, c, ts, ts->m, ts->l, ts->o);
+        attend_chunk(w, &it, c, c + 1, ts, ts->m, ts->l, ts->o);
         fold_chunk(w, it.n_queries, ts->run_m, ts->run_l, ts->run_o, ts->m, ts->l, ts->o);
     }
     finish_item(w, &it, ts->run_l, ts->run_o);
@@ -108,7 +113,8 @@ static void wave_chunk(void *arg, u32 index, u32 thread) {
     struct item it = item_at(w, i);
     size_t s = slot_of(w, i, chunk);
     if (chunk >= it.c0 && chunk < it.c1)
-        attend_chunk(w, &it, chunk, &plan->threads[thread], plan->part_m + s, plan->part_l + s, plan->part_o + s * w->a->m->h.head_dim);
+        attend_chunk(w, &it, chunk, chunk + w->threads, &plan->threads[thread], plan->part_m + s, plan->part_l + s,
+                     plan->part_o + s * w->a->m->h.head_dim);
 }
 
 static void wave_fold(void *arg, u32 i, u32 thread) {
@@ -134,10 +140,11 @@ static void wave_fold(void *arg, u32 i, u32 thread) {
 }
 
 void attention_run(const struct attention *a, struct team *team) {
-    struct walk w = {.a = a, .layer = &a->m->layers[a->layer], .shape = &a->m->h.layers[a->layer]};
+    struct walk w = {.a = a, .layer = &a->m->layers[a->layer], .shape = &a->m->h.layers[a->layer],
+                     .threads = team_threads(team)};
     w.n_kv = w.shape->n_kv_heads;
     w.group_size = w.shape->n_heads / w.n_kv;
-    u32 n_items = a->n_tiles * w.n_kv, rows_max = 0, first = UINT32_MAX, last = 0, threads = team_threads(team);
+    u32 n_items = a->n_tiles * w.n_kv, rows_max = 0, first = UINT32_MAX, last = 0;
     for (u32 t = 0; t < a->n_tiles; t++) {
         struct item it = item_at(&w, t * w.n_kv);
         rows_max = MAX(rows_max, a->plan->tiles[t].n);
@@ -145,7 +152,7 @@ void attention_run(const struct attention *a, struct team *team) {
         last = MAX(last, it.c1);
     }
     w.item_slots = rows_max * w.group_size;
-    if (threads == 1 || n_items >= 4 * threads || last - first == 1 || (u64)n_items * w.item_slots > PARTIAL_SLOTS) {
+    if (w.threads == 1 || n_items >= 4 * w.threads || last - first == 1 || (u64)n_items * w.item_slots > PARTIAL_SLOTS) {
         team_run(team, walk_item, &w, n_items);
         return;
     }
