@@ -159,9 +159,9 @@ static enum status open_ffn(struct loader *l, struct weights_layer *w, u32 n_ff)
         w->gate = mat_rows(&both, 0, n_ff);
         w->up = mat_rows(&both, n_ff, n_ff);
     } else {
+        TRY(matrix(l, "ffn_up.weight", MUST, n_ff, d, &w->up));
         if (f->ffn == FFN_GATED)
             TRY(matrix(l, "ffn_gate.weight", MUST, n_ff, d, &w->gate));
-        TRY(matrix(l, "ffn_up.weight", MUST, n_ff, d, &w->up));
         if (f->ffn == FFN_GATED)
             TRY(vector(l, "ffn_gate.bias", f->ffn_bias, n_ff, &w->gate_bias));
         TRY(vector(l, "ffn_up.bias", f->ffn_bias, n_ff, &w->up_bias));
@@ -187,11 +187,12 @@ static enum status open_layer(struct loader *l, struct weights_layer *w, const s
 }
 
 static enum status open_rope(struct loader *l, struct weights *w) {
-    const char *usual = "rope_freqs.weight";
-    if (!find(l, usual))
-        usual = "rope_factors_short.weight";
-    TRY(vector(l, usual, CAN, l->h->n_rot / 2, &w->rope_usual));
-    TRY(vector(l, "rope_factors_long.weight", CAN, l->h->n_rot / 2, &w->rope_long));
+    enum presence factors = l->h->rope_scaling == ROPE_SCALING_LONGROPE ? MUST : CAN;
+    TRY(vector(l, "rope_freqs.weight", CAN, l->h->n_rot / 2, &w->rope_usual));
+    if (!w->rope_usual) {
+        TRY(vector(l, "rope_factors_short.weight", factors, l->h->n_rot / 2, &w->rope_usual));
+        TRY(vector(l, "rope_factors_long.weight", factors, l->h->n_rot / 2, &w->rope_long));
+    }
     for (u32 i = 0; i < l->h->n_rot / 2; i++) {
         f32 a = w->rope_usual ? w->rope_usual[i] : 1, b = w->rope_long ? w->rope_long[i] : 1;
         if (!(a >= 1e-3f && a <= 1e6f && b >= 1e-3f && b <= 1e6f))
