@@ -1,6 +1,6 @@
 /* kern_bench.c - how fast the matrix kernels are on this machine, on one thread.
  *
- *   kern_bench [--kernels ref|avx2|avx512] [--type Q4_1] [--shape NxK] [--rows 1,2,8,512] [--hot] [--seconds S]
+ *   kern_bench [--kernels ref|avx2|avxvnni|avx512] [--type Q4_1] [--shape NxK] [--rows 1,2,8,512] [--hot] [--seconds S]
  *
  * Prints per type, shape and number of activation rows the weights read per second and the operations per
  * second (a multiply and an add are two), as medians with the 10th and 90th percentile, and as shares of what the

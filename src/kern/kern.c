@@ -45,6 +45,27 @@ const struct kern kern_avx2 = {
     .above = avx2_above,
 };
 
+const struct kern kern_avxvnni = {
+    .name = "avxvnni",
+    .quantize = avx2_quantize,
+    .matmul = avxvnni_matmul,
+    .embed = ref_embed,
+    .rmsnorm = avx2_rmsnorm,
+    .layernorm = avx2_layernorm,
+    .add_scaled = avx2_add_scaled,
+    .silu_mul = avx2_silu_mul,
+    .gelu_mul = avx2_gelu_mul,
+    .gelu = avx2_gelu,
+    .rope = avx2_rope,
+    .kv_store = avx2_kv_store,
+    .attend = avx2_attend,
+    .attend_fold = avx2_attend_fold,
+    .attend_finish = avx2_attend_finish,
+    .softcap = avx2_softcap,
+    .logsumexp = avx2_logsumexp,
+    .above = avx2_above,
+};
+
 const struct kern kern_avx512 = {
     .name = "avx512",
     .quantize = avx512_quantize,
@@ -70,7 +91,7 @@ enum status kern_open(const char *name, const struct kern **out, struct err *err
     static const struct {
         const struct kern *kern;
         u32 needs; /* bits of enum cpu_feature */
-    } tiers[] = {{&kern_avx512, CPU_AVX512}, {&kern_avx2, CPU_AVX2}, {&kern_ref, 0}}; /* fastest first */
+    } tiers[] = {{&kern_avx512, CPU_AVX512}, {&kern_avxvnni, CPU_AVXVNNI}, {&kern_avx2, CPU_AVX2}, {&kern_ref, 0}}; /* fastest first */
     u32 has = cpu_features();
     bool any = !name || !name[0], known = false;
     for (u32 i = 0; i < ARRAY_LEN(tiers); i++) {
@@ -84,7 +105,7 @@ enum status kern_open(const char *name, const struct kern **out, struct err *err
     }
     if (known)
         return err_set(err, ERR_UNSUPPORTED, "this processor cannot run the %s kernels; unset MINKA_KERNELS", name);
-    return err_set(err, ERR_UNSUPPORTED, "unknown kernels \"%s\": MINKA_KERNELS may be ref, avx2 or avx512", name);
+    return err_set(err, ERR_UNSUPPORTED, "unknown kernels \"%s\": MINKA_KERNELS may be ref, avx2, avxvnni or avx512", name);
 }
 
 size_t kern_attend_scratch_bytes(void) { return sizeof(f32) * 2 * KERN_ATTEND_TILE * KERN_CHUNK; }

@@ -1,5 +1,5 @@
 /* kern.h - the contract of the compute kernels. Three tables implement it: ref/ (plain C, never tuned,
- * the definition), x86/ avx2 and avx512. kern_open picks one; MINKA_KERNELS forces one.
+ * the definition), x86/ avx2 (avxvnni: the same with another matmul) and avx512. kern_open picks one; MINKA_KERNELS forces one.
  *
  * Rules that hold for every kernel and that the tests check bit for bit:
  *  - All tables give the same bits for the same inputs.
@@ -105,7 +105,7 @@ struct kern_attend {
 
 /* ---------------------------------------------------------------- the table */
 struct kern {
-    const char *name; /* "ref", "avx2", "avx512" */
+    const char *name; /* "ref", "avx2", "avxvnni", "avx512" */
 
     /* Quantizes rows row0..row1-1 of x (f32, row m at x + m * ldx) into a (kind Q8 or Q8_256). */
     void (*quantize)(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);
@@ -170,7 +170,7 @@ struct kern {
     u32 (*above)(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap);
 };
 
-/* name NULL or "": the fastest this processor runs; else "ref", "avx2" or "avx512", ERR_UNSUPPORTED with
+/* name NULL or "": the fastest this processor runs; else "ref", "avx2", "avxvnni" or "avx512", ERR_UNSUPPORTED with
  * a message if the processor lacks it. The table is static. */
 enum status kern_open(const char *name, const struct kern **out, struct err *err) MUST_USE;
 size_t kern_matmul_scratch_bytes(void);
@@ -180,6 +180,7 @@ static inline size_t kern_cache_bytes(enum kern_cache cache) { return cache == K
 
 extern const struct kern kern_ref;
 extern const struct kern kern_avx2;   /* run only where cpu_features() has CPU_AVX2 */
+extern const struct kern kern_avxvnni; /* kern_avx2 with another matmul: CPU_AVXVNNI */
 extern const struct kern kern_avx512; /* run only where cpu_features() has CPU_AVX512 */
 
 #endif

@@ -60,4 +60,8 @@ KERN_DECLARE(ref)
 KERN_DECLARE(avx2)
 KERN_DECLARE(avx512)
 
+/* The avx2 tier's matmul for processors that have AVX-VNNI but no AVX-512. */
+void avxvnni_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
+                    void *scratch, const u8 *next);
+
 #endif

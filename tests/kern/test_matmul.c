@@ -13,6 +13,17 @@
 static const enum quant_type types[] = {QUANT_F32,  QUANT_F16,  QUANT_BF16, QUANT_Q4_0, QUANT_Q4_1,   QUANT_Q5_0,  QUANT_Q5_1,
                                         QUANT_Q8_0, QUANT_Q4_K, QUANT_Q5_K, QUANT_Q6_K, QUANT_IQ4_NL, QUANT_IQ4_XS};
 
+/* The tiers here, and the second matmul of AVX2. */
+#define TIERS_MAX 3u
+static u32 matmul_tiers(const struct kern *out[TIERS_MAX]) {
+    u32 n = tiers_here(out);
+    if (cpu_features() & CPU_AVXVNNI)
+        out[n++] = &kern_avxvnni;
+    else
+        printf("# SKIPPED: this processor has no AVX-VNNI, that matmul is not tested\n");
+    return n;
+}
+
 /* --- weights at the end of the readable world --- */
 
 struct weights {
@@ -198,8 +209,8 @@ static void acts_compare(const struct kern_acts *got, const struct kern_acts *wa
 }
 
 static void test_quantize_all_tiers(void **state UNUSED) {
-    const struct kern *tiers[2];
-    u32 n_tiers = tiers_here(tiers);
+    const struct kern *tiers[TIERS_MAX];
+    u32 n_tiers = matmul_tiers(tiers);
     u64 rng = 3;
     enum { ROWS = 24, K = 1280 };
     f32 *x = xmalloc(ROWS * K * sizeof *x);
@@ -252,8 +263,8 @@ static void slice_check(const struct kern *kern, const struct weights *w, const 
 }
 
 static void shape_check(enum quant_type type, const struct shape *s, u64 *rng) {
-    const struct kern *tiers[2];
-    u32 n_tiers = tiers_here(tiers);
+    const struct kern *tiers[TIERS_MAX];
+    u32 n_tiers = matmul_tiers(tiers);
     struct weights w;
     weights_init(&w, type, s->N, s->K);
     weights_fill(&w, s->fill, rng);
@@ -328,8 +339,8 @@ static void test_tiers_equal_ref_with_f32_activations(void **state UNUSED) {
 
 /* One row alone and the same row among 63 others: the definition of batch invariance. */
 static void test_rows_do_not_depend_on_their_number(void **state UNUSED) {
-    const struct kern *tiers[2];
-    u32 n_tiers = tiers_here(tiers);
+    const struct kern *tiers[TIERS_MAX];
+    u32 n_tiers = matmul_tiers(tiers);
     u64 rng = 8;
     enum { ROWS = 64, N = 96, K = 1024 };
     f32 *x = xmalloc(ROWS * K * sizeof *x), *all = xmalloc(ROWS * N * sizeof *all), one[N];
@@ -358,8 +369,8 @@ static void test_rows_do_not_depend_on_their_number(void **state UNUSED) {
 
 /* A row with a NaN or an infinity is lost; its neighbours do not notice. */
 static void test_nan_spoils_only_its_row(void **state UNUSED) {
-    const struct kern *tiers[2];
-    u32 n_tiers = tiers_here(tiers);
+    const struct kern *tiers[TIERS_MAX];
+    u32 n_tiers = matmul_tiers(tiers);
     u64 rng = 9;
     enum { ROWS = 12, N = 33, K = 512 };
     f32 *x = xmalloc(ROWS * K * sizeof *x), *clean = xmalloc(ROWS * N * sizeof *clean), *got = xmalloc(ROWS * N * sizeof *got);

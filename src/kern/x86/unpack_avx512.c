@@ -13,12 +13,14 @@
 #define END_16(A, b, h, d) _mm512_store_ps(tile->D[2 * (b) + (h)][r], d);
 
 #define UNPACK(X)                                                                                            \
-    for (u32 b = 0; b < n_blocks; b += UNIT_##X, T += DWORDS_##X)                                            \
+    for (u32 b = 0; b < n_blocks; b += UNIT_##X, T += DWORDS_##X) {                                          \
         DECODE_##X(T, b)                                                                                     \
+    }                                                                                                        \
     break;
 #define UNPACK_PAIRS(X)                                                                                      \
-    for (u32 b = 0; b < n_blocks; b += UNIT_##X, T += DWORDS_##X)                                            \
+    for (u32 b = 0; b < n_blocks; b += UNIT_##X, T += DWORDS_##X) {                                          \
         DECODE_##X(T, b, b + 1 < n_blocks)                                                                   \
+    }                                                                                                        \
     break;
 
 void avx512_unpack(enum quant_type type, struct tile *tile, u32 n_blocks, u32 r) {
