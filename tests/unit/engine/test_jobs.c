@@ -1,11 +1,12 @@
 /* Goal: jobs run once, in order, on another thread; each comes back once, and the descriptor is readable
  * while one waits. Method: jobs that note their number and thread; more than a pipe holds bytes, taken late.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include <poll.h>
 #include <pthread.h>

@@ -1,11 +1,12 @@
 /* Goal: the listening socket: loopback or not, an address that is taken and by whom, Unix sockets left over,
  * in use and in the place of a file, systemd's variables. Method: real sockets of this process on free ports.
  */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
