@@ -72,7 +72,8 @@ static void tokenize_prompt(struct chat_work *w) {
     for (u32 i = 0; i < r->n_context; i++)
         token_list_add(ids, r->context[i]);
     u32 start = ids->n;
-    tokenize(t, w->scratch, buf_str(&w->out->rendered), (struct tokenize_options){true, special && !context}, ids);
+    tokenize(t, w->scratch, buf_str(&w->out->rendered), (struct tokenize_options){true, special && !context},
+             ids);
     bool doubled = special && bos != TOKEN_NONE && tokenizer_adds_bos(t) && ids->n > start + !context &&
                    ids->ids[start + !context] == bos && (context || ids->ids[start] == bos);
     if (doubled) {
@@ -86,7 +87,8 @@ static void tokenize_prompt(struct chat_work *w) {
 static enum status render_window(struct chat_work *w, u32 from, u32 *used) {
     *used = from;
     enum status s = render_from(w, from);
-    for (u32 i = 0; i < REFUSED_STARTS_MAX && s == ERR_INVALID && from > 0 && *used + 1 < w->n_messages; i++) {
+    for (u32 i = 0; i < REFUSED_STARTS_MAX && s == ERR_INVALID && from > 0 && *used + 1 < w->n_messages;
+         i++) {
         do
             ++*used;
         while (*used + 1 < w->n_messages && w->r->messages[*used].role != ROLE_USER);
@@ -127,7 +129,8 @@ static enum status cut_middle(struct chat_work *w) {
         return OK;
     if (!w->r->truncate)
         return err_set(w->err, ERR_INVALID,
-                       "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+                       "the prompt is longer than the context length currently available to the model; "
+                       "shorten the prompt, "
                        "adjust the context length in settings, or use a model with a longer context length");
     bool bos = tokenizer_bos(w->m->tokenizer) != TOKEN_NONE && ids->ids[0] == tokenizer_bos(w->m->tokenizer);
     u32 keep = MIN(w->r->num_keep < num_ctx ? w->r->num_keep + bos : num_ctx, num_ctx - 1);
@@ -143,7 +146,8 @@ static enum status render_fill(struct chat_work *w) {
     struct value root;
     if (!w->tmpl || template_kind_of(w->tmpl) != TEMPLATE_GO)
         return err_set(w->err, ERR_UNSUPPORTED, "the model's template has no form for a suffix (insert)");
-    if (!value_try_object(w->vars.arena, &root) || !value_try_set_key(w->vars.arena, &root, value_str(STR("Prompt")), value_str(w->r->prompt)) ||
+    if (!value_try_object(w->vars.arena, &root) ||
+        !value_try_set_key(w->vars.arena, &root, value_str(STR("Prompt")), value_str(w->r->prompt)) ||
         !value_try_set_key(w->vars.arena, &root, value_str(STR("Suffix")), value_str(w->r->suffix)) ||
         !value_try_set_key(w->vars.arena, &root, value_str(STR("Response")), value_str(STR(""))))
         return err_set(w->err, ERR_TOO_LARGE, "the prompt takes more memory than allowed");
@@ -164,8 +168,8 @@ static enum status render_form(struct chat_work *w) {
     return cut_middle(w);
 }
 
-enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r, struct arena *arena,
-                        struct chat_prompt *out, struct err *err) {
+enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r,
+                        struct arena *arena, struct chat_prompt *out, struct err *err) {
     struct chat_work w = {.m = m, .scratch = s, .r = r, .tmpl = m->chat_template, .out = out, .err = err};
     struct chat_template *own = NULL;
     check(r->num_ctx >= 4);

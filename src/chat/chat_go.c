@@ -67,7 +67,8 @@ static struct value go_properties(struct go_build *b, const struct value *from);
 
 /* One property of a tool's parameters. Its type is a text, or a list of several. */
 static struct value go_property(struct go_build *b, const struct value *from) {
-    struct value out = object(b, FORM_STRUCT), type = value_get(from, STR("type")), any_of = value_get(from, STR("anyOf"));
+    struct value out = object(b, FORM_STRUCT), type = value_get(from, STR("type")),
+                 any_of = value_get(from, STR("anyOf"));
     if (any_of.kind == VALUE_LIST && any_of.list.n) {
         struct value list = value_list();
         for (u32 i = 0; i < any_of.list.n && !b->full; i++)
@@ -100,7 +101,8 @@ static struct value go_properties(struct go_build *b, const struct value *from) 
 }
 
 static struct value go_tool(struct go_build *b, const struct value *from) {
-    struct value out = object(b, FORM_STRUCT), function = object(b, FORM_STRUCT), parameters = object(b, FORM_STRUCT);
+    struct value out = object(b, FORM_STRUCT), function = object(b, FORM_STRUCT),
+                 parameters = object(b, FORM_STRUCT);
     struct value f = value_get(from, STR("function")), p = value_get(&f, STR("parameters"));
     put(b, &parameters, "type", text_of(&p, "type"));
     put_any(b, &parameters, &p, "$defs");
@@ -130,7 +132,8 @@ static struct value go_calls(struct go_build *b, const struct value *calls) {
     struct value out = value_list();
     for (u32 i = 0; calls->kind == VALUE_LIST && i < calls->list.n && !b->full; i++) {
         struct value call = object(b, FORM_STRUCT), function = object(b, FORM_STRUCT);
-        struct value f = value_get(&calls->list.items[i], STR("function")), arguments = value_get(&f, STR("arguments"));
+        struct value f = value_get(&calls->list.items[i], STR("function")),
+                     arguments = value_get(&f, STR("arguments"));
         put(b, &function, "index", value_int(i));
         put(b, &function, "name", text_of(&f, "name"));
         put(b, &function, "arguments", go_any(b, &arguments, FORM_JSON));
@@ -148,25 +151,32 @@ struct go_list {
     u32 n;
 };
 
-/* The contents of l[from, to) with a blank line between; only those of role `only`, if that is not NULL. */
-static struct str joined(struct go_build *b, const struct go_list *l, u32 from, u32 to, const enum gen_role *only) {
+/* The contents of l[from, to) with a blank line between; only those of role `only`, if that is not NULL. A single
+ * one is not copied: each attempt to make the prompt fit comes along here. */
+static struct str joined(struct go_build *b, const struct go_list *l, u32 from, u32 to,
+                         const enum gen_role *only) {
+    struct str first = STR("");
     struct buf text = {0};
-    bool any = false;
+    u32 n = 0;
     for (u32 i = from; i < to; i++) {
         const struct gen_message *m = &l->messages[l->index[i]];
         if (only && m->role != *only)
             continue;
-        buf_add_str(&text, any ? STR("\n\n") : STR(""));
+        if (++n == 1) {
+            first = m->content;
+            continue;
+        }
+        buf_add_str(&text, n == 2 ? first : STR(""));
+        buf_add_str(&text, STR("\n\n"));
         buf_add_str(&text, m->content);
-        any = true;
     }
-    char *p = b->full ? NULL : arena_try_alloc(b->arena, text.n + 1);
-    b->full = !p;
-    if (p && text.n)
-        memcpy(p, text.p, text.n);
-    size_t n = p ? text.n : 0;
+    if (n > 1) {
+        char *p = b->full ? NULL : arena_try_alloc(b->arena, text.n);
+        b->full = !p;
+        first = p ? (struct str){memcpy(p, text.p, text.n), text.n} : STR("");
+    }
     buf_release(&text);
-    return (struct str){p, n};
+    return first;
 }
 
 static struct value go_message(struct go_build *b, const struct chat_vars *v, u32 i, struct str content) {
@@ -197,12 +207,13 @@ static enum status go_full(struct err *err) {
 
 static void put_settings(struct go_build *b, const struct gen_request *r, struct value *root) {
     put(b, root, "Think", value_bool(chat_thinks(r)));
-    put(b, root, "ThinkLevel", value_str(str_of(r->think == GEN_THINK_ON ? "medium" : chat_think_level(r->think))));
+    put(b, root, "ThinkLevel",
+        value_str(str_of(r->think == GEN_THINK_ON ? "medium" : chat_think_level(r->think))));
     put(b, root, "IsThinkSet", value_bool(r->think != GEN_THINK_DEFAULT));
 }
 
-static enum status render_messages(const struct chat_vars *v, const struct chat_template *t, const struct go_list *l, struct buf *out,
-                                   struct err *err) {
+static enum status render_messages(const struct chat_vars *v, const struct chat_template *t,
+                                   const struct go_list *l, struct buf *out, struct err *err) {
     struct go_build b = {v->arena, false};
     struct value root = object(&b, FORM_PLAIN), messages = value_list();
     enum gen_role system = ROLE_SYSTEM;
@@ -225,8 +236,8 @@ struct go_turn {
     struct str system, prompt, response;
 };
 
-static enum status render_turn(const struct chat_vars *v, const struct chat_template *t, struct go_turn *turn, bool last, struct buf *out,
-                               struct err *err) {
+static enum status render_turn(const struct chat_vars *v, const struct chat_template *t, struct go_turn *turn,
+                               bool last, struct buf *out, struct err *err) {
     struct go_build b = {v->arena, false};
     struct value root = object(&b, FORM_PLAIN);
     put(&b, &root, "System", value_str(turn->system));
@@ -239,15 +250,16 @@ static enum status render_turn(const struct chat_vars *v, const struct chat_temp
     return template_render_part(t, &root, v->request->time_unix, v->request->utc_offset_s, last, out, err);
 }
 
-static enum status render_turns(const struct chat_vars *v, const struct chat_template *t, const struct go_list *l, struct buf *out,
-                                struct err *err) {
+static enum status render_turns(const struct chat_vars *v, const struct chat_template *t,
+                                const struct go_list *l, struct buf *out, struct err *err) {
     struct go_turn turn = {0};
     struct go_build b = {v->arena, false};
     for (u32 i = 0, next; i < l->n && !b.full; i = next) {
         next = run_end(l, i);
         struct str content = joined(&b, l, i, next, NULL);
         enum gen_role role = l->messages[l->index[i]].role;
-        bool starts = role == ROLE_SYSTEM ? turn.prompt.n || turn.response.n : role == ROLE_USER && turn.response.n;
+        bool starts =
+            role == ROLE_SYSTEM ? turn.prompt.n || turn.response.n : role == ROLE_USER && turn.response.n;
         if (starts)
             TRY(render_turn(v, t, &turn, false, out, err));
         if (role == ROLE_SYSTEM)
@@ -260,8 +272,8 @@ static enum status render_turns(const struct chat_vars *v, const struct chat_tem
     return b.full ? go_full(err) : render_turn(v, t, &turn, true, out, err);
 }
 
-enum status chat_render_go(const struct chat_vars *v, const struct chat_template *t, struct chat_window w, struct buf *out,
-                           struct err *err) {
+enum status chat_render_go(const struct chat_vars *v, const struct chat_template *t, struct chat_window w,
+                           struct buf *out, struct err *err) {
     u32 *index = arena_try_alloc(v->arena, (v->request->n_messages + 1) * sizeof *index);
     struct go_list list = {v->request->messages, index, 0};
     if (!index)
@@ -269,5 +281,6 @@ enum status chat_render_go(const struct chat_vars *v, const struct chat_template
     for (u32 i = 0; i < v->request->n_messages; i++)
         if (chat_window_has(v->request, w, i))
             index[list.n++] = i;
-    return template_mentions(t, "messages") ? render_messages(v, t, &list, out, err) : render_turns(v, t, &list, out, err);
+    return template_mentions(t, "messages") ? render_messages(v, t, &list, out, err)
+                                            : render_turns(v, t, &list, out, err);
 }

@@ -25,7 +25,9 @@ static enum status equal(struct go_run *g, const struct value *a, const struct v
     enum basic x = basic_kind(a), y = basic_kind(b);
     *out = false;
     if (x != y)
-        return is_nil(a) || is_nil(b) ? OK : run_fail(&g->r, "%s and %s cannot be compared", go_type(a), go_type(b));
+        return is_nil(a) || is_nil(b)
+                   ? OK
+                   : run_fail(&g->r, "%s and %s cannot be compared", go_type(a), go_type(b));
     switch (x) {
     case BASIC_BOOL: *out = a->b == b->b; return OK;
     case BASIC_INT: *out = a->i == b->i; return OK;
@@ -34,7 +36,8 @@ static enum status equal(struct go_run *g, const struct value *a, const struct v
     case BASIC_NONE: break;
     }
     *out = is_nil(a) && is_nil(b);
-    return is_nil(a) || is_nil(b) ? OK : run_fail(&g->r, "values of the type %s cannot be compared", go_type(a));
+    return is_nil(a) || is_nil(b) ? OK
+                                  : run_fail(&g->r, "values of the type %s cannot be compared", go_type(a));
 }
 
 static enum status less(struct go_run *g, const struct value *a, const struct value *b, bool *out) {
@@ -98,7 +101,8 @@ static enum status func_not(struct go_run *g UNUSED, const struct value *a, u32 
 }
 
 /* The evaluator short-circuits these; they get here only without arguments. */
-static enum status func_logic(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED, struct value *out UNUSED) {
+static enum status func_logic(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED,
+                              struct value *out UNUSED) {
     return run_fail(&g->r, "'and' and 'or' need an argument");
 }
 
@@ -115,7 +119,8 @@ static enum status func_len(struct go_run *g, const struct value *a, u32 n UNUSE
     return OK;
 }
 
-static enum status index_one(struct go_run *g, const struct value *v, const struct value *key, struct value *out) {
+static enum status index_one(struct go_run *g, const struct value *v, const struct value *key,
+                             struct value *out) {
     u64 n = v->kind == VALUE_STR ? v->s.n : v->list.n;
     if (v->kind == VALUE_OBJECT && v->form != FORM_STRUCT) {
         if (key->kind != VALUE_STR)
@@ -168,7 +173,8 @@ static enum status func_slice(struct go_run *g, const struct value *a, u32 n, st
     return OK;
 }
 
-static enum status func_call(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED, struct value *out UNUSED) {
+static enum status func_call(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED,
+                             struct value *out UNUSED) {
     return run_fail(&g->r, "call: there are no values that can be called");
 }
 
@@ -210,8 +216,13 @@ static enum status func_html(struct go_run *g, const struct value *a, u32 n, str
     size_t mark = run_mark(&g->r);
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        struct str t = c == '"' ? STR("&#34;") : c == '\'' ? STR("&#39;") : c == '&' ? STR("&amp;") : c == '<' ? STR("&lt;")
-                       : c == '>' ? STR("&gt;") : c == 0 ? STR("\xef\xbf\xbd") : (struct str){&s.p[i], 1};
+        struct str t = c == '"'    ? STR("&#34;")
+                       : c == '\'' ? STR("&#39;")
+                       : c == '&'  ? STR("&amp;")
+                       : c == '<'  ? STR("&lt;")
+                       : c == '>'  ? STR("&gt;")
+                       : c == 0    ? STR("\xef\xbf\xbd")
+                                   : (struct str){&s.p[i], 1};
         TRY(run_put(&g->r, t));
     }
     return run_take_value(&g->r, mark, out);
@@ -223,7 +234,8 @@ static enum status put_js(struct run *r, struct str s) {
         u32 c = text_next(s, &at);
         if (c == '\\' || c == '\'' || c == '"')
             TRY(run_printf(r, "\\%c", (char)c));
-        else if (c < ' ' || c == '<' || c == '>' || c == '&' || c == '=' || (c >= 0x80 && !text_is_printable(c)))
+        else if (c < ' ' || c == '<' || c == '>' || c == '&' || c == '=' ||
+                 (c >= 0x80 && !text_is_printable(c)))
             TRY(run_printf(r, "\\u%04X", c));
         else
             TRY(run_put(r, str_slice(s, from, at)));
@@ -245,8 +257,11 @@ static enum status func_urlquery(struct go_run *g, const struct value *a, u32 n,
     size_t mark = run_mark(&g->r);
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || (c && strchr("-_.~", c));
-        TRY(plain ? run_put_char(&g->r, c) : c == ' ' ? run_put_char(&g->r, '+') : run_printf(&g->r, "%%%02X", (u32)(u8)c));
+        bool plain =
+            (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || (c && strchr("-_.~", c));
+        TRY(plain      ? run_put_char(&g->r, c)
+            : c == ' ' ? run_put_char(&g->r, '+')
+                       : run_printf(&g->r, "%%%02X", (u32)(u8)c));
     }
     return run_take_value(&g->r, mark, out);
 }
@@ -268,18 +283,23 @@ static enum status put_date(struct go_run *g, i64 days, struct value *out) {
     return run_take_value(&g->r, mark, out);
 }
 
-static enum status func_current_date(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED, struct value *out) {
+static enum status func_current_date(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED,
+                                     struct value *out) {
     return put_date(g, 0, out);
 }
 
-static enum status func_yesterday_date(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED, struct value *out) {
+static enum status func_yesterday_date(struct go_run *g, const struct value *a UNUSED, u32 n UNUSED,
+                                       struct value *out) {
     return put_date(g, -1, out);
 }
 
 static struct str typescript_name(const struct value *type) {
-    static const struct { const char *json, *name; } names[] = {
-        {"string", "string"}, {"number", "number"}, {"integer", "number"}, {"boolean", "boolean"},
-        {"array", "any[]"},   {"object", "Record<string, any>"}, {"null", "null"},
+    static const struct {
+        const char *json, *name;
+    } names[] = {
+        {"string", "string"},   {"number", "number"}, {"integer", "number"},
+        {"boolean", "boolean"}, {"array", "any[]"},   {"object", "Record<string, any>"},
+        {"null", "null"},
     };
     for (size_t i = 0; type->kind == VALUE_STR && i < ARRAY_LEN(names); i++)
         if (str_is(type->s, names[i].json))
@@ -316,15 +336,33 @@ static enum status func_typescript(struct go_run *g, const struct value *a, u32 
 }
 
 #define ANY UINT32_MAX
-static const struct { const char *name; go_fn *fn; u32 n_min, n_max; } functions[] = {
-    [GO_FUNC_AND] = {"and", func_logic, 0, ANY}, [GO_FUNC_OR] = {"or", func_logic, 0, ANY},
-    {"not", func_not, 1, 1},             {"eq", func_eq, 1, ANY},              {"ne", func_ne, 2, 2},
-    {"lt", func_lt, 2, 2},               {"le", func_le, 2, 2},                {"gt", func_gt, 2, 2},
-    {"ge", func_ge, 2, 2},               {"len", func_len, 1, 1},              {"index", func_index, 1, ANY},
-    {"slice", func_slice, 1, ANY},       {"print", func_print, 0, ANY},        {"printf", func_printf, 1, ANY},
-    {"println", func_println, 0, ANY},   {"html", func_html, 0, ANY},          {"js", func_js, 0, ANY},
-    {"urlquery", func_urlquery, 0, ANY}, {"call", func_call, 1, ANY},          {"json", func_json, 1, 1},
-    {"currentDate", func_current_date, 0, ANY}, {"yesterdayDate", func_yesterday_date, 0, ANY},
+static const struct {
+    const char *name;
+    go_fn *fn;
+    u32 n_min, n_max;
+} functions[] = {
+    [GO_FUNC_AND] = {"and", func_logic, 0, ANY},
+    [GO_FUNC_OR] = {"or", func_logic, 0, ANY},
+    {"not", func_not, 1, 1},
+    {"eq", func_eq, 1, ANY},
+    {"ne", func_ne, 2, 2},
+    {"lt", func_lt, 2, 2},
+    {"le", func_le, 2, 2},
+    {"gt", func_gt, 2, 2},
+    {"ge", func_ge, 2, 2},
+    {"len", func_len, 1, 1},
+    {"index", func_index, 1, ANY},
+    {"slice", func_slice, 1, ANY},
+    {"print", func_print, 0, ANY},
+    {"printf", func_printf, 1, ANY},
+    {"println", func_println, 0, ANY},
+    {"html", func_html, 0, ANY},
+    {"js", func_js, 0, ANY},
+    {"urlquery", func_urlquery, 0, ANY},
+    {"call", func_call, 1, ANY},
+    {"json", func_json, 1, 1},
+    {"currentDate", func_current_date, 0, ANY},
+    {"yesterdayDate", func_yesterday_date, 0, ANY},
     {"toTypeScriptType", func_typescript, 1, 1},
 };
 

@@ -30,9 +30,15 @@ static struct go_token *lex_add(struct lexer *l, enum go_token_kind kind, struct
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 static bool is_digit(char c) { return c >= '0' && c <= '9'; }
-static bool is_word(char c) { return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || (u8)c >= 0x80; }
-static char peek(const struct lexer *l, size_t ahead) { return l->s.n - l->at > ahead ? l->s.p[l->at + ahead] : 0; }
-static bool starts(const struct lexer *l, struct str word) { return str_starts(str_slice(l->s, l->at, l->s.n), word); }
+static bool is_word(char c) {
+    return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || (u8)c >= 0x80;
+}
+static char peek(const struct lexer *l, size_t ahead) {
+    return l->s.n - l->at > ahead ? l->s.p[l->at + ahead] : 0;
+}
+static bool starts(const struct lexer *l, struct str word) {
+    return str_starts(str_slice(l->s, l->at, l->s.n), word);
+}
 
 static void move_to(struct lexer *l, size_t to) {
     for (; l->at < to; l->at++)
@@ -75,7 +81,9 @@ static enum status lex_put_code(struct lexer *l, size_t *at, size_t n, u32 base,
     u32 c = 0;
     for (size_t i = 0; i < n; i++, ++*at) {
         char d = *at < l->s.n ? l->s.p[*at] : 0;
-        u32 v = is_digit(d) ? (u32)(d - '0') : (d | 32) >= 'a' && (d | 32) <= 'f' ? (u32)((d | 32) - 'a' + 10) : 99;
+        u32 v = is_digit(d)                          ? (u32)(d - '0')
+                : (d | 32) >= 'a' && (d | 32) <= 'f' ? (u32)((d | 32) - 'a' + 10)
+                                                     : 99;
         if (v >= base)
             return lex_fail(l, "wrong escape in a string");
         c = c * base + v;
@@ -161,8 +169,9 @@ static enum status lex_number(struct lexer *l, bool space) {
     size_t to = l->at;
     char copy[64];
     u32 n = 0;
-    while (to < l->s.n && (is_word(l->s.p[to]) || l->s.p[to] == '.' ||
-                           ((l->s.p[to] == '+' || l->s.p[to] == '-') && (to == l->at || (l->s.p[to - 1] | 32) == 'e'))))
+    while (to < l->s.n &&
+           (is_word(l->s.p[to]) || l->s.p[to] == '.' ||
+            ((l->s.p[to] == '+' || l->s.p[to] == '-') && (to == l->at || (l->s.p[to - 1] | 32) == 'e'))))
         to++;
     struct str s = str_slice(l->s, l->at, to);
     for (size_t i = 0; i < s.n && n < sizeof copy - 1; i++)
@@ -170,8 +179,13 @@ static enum status lex_number(struct lexer *l, bool space) {
             copy[n++] = s.p[i];
     copy[n] = 0;
     char *digits = copy + (copy[0] == '-' || copy[0] == '+'), *end;
-    u32 base = digits[0] != '0' ? 10 : (digits[1] | 32) == 'x' ? 16 : (digits[1] | 32) == 'b' ? 2 : (digits[1] | 32) == 'o' ? 8 : 10;
-    bool octal = base == 10 && digits[0] == '0' && is_digit(digits[1]), real = base == 10 && strpbrk(digits, ".eE");
+    u32 base = digits[0] != '0'          ? 10
+               : (digits[1] | 32) == 'x' ? 16
+               : (digits[1] | 32) == 'b' ? 2
+               : (digits[1] | 32) == 'o' ? 8
+                                         : 10;
+    bool octal = base == 10 && digits[0] == '0' && is_digit(digits[1]),
+         real = base == 10 && strpbrk(digits, ".eE");
     struct value v = {.kind = VALUE_FLOAT};
     if (real) {
         v.f = strtod(copy, &end);
@@ -190,7 +204,8 @@ static enum status lex_number(struct lexer *l, bool space) {
 }
 
 static enum status lex_word(struct lexer *l, bool space) {
-    static const char *const keywords[] = {"if", "else", "end", "range", "with", "define", "template", "block", "break", "continue"};
+    static const char *const keywords[] = {"if",     "else",     "end",   "range", "with",
+                                           "define", "template", "block", "break", "continue"};
     char first = l->s.p[l->at];
     size_t from = l->at + (first == '.'), to = l->at + (first == '.' || first == '$');
     while (to < l->s.n && is_word(l->s.p[to]))
@@ -211,7 +226,8 @@ static enum status lex_word(struct lexer *l, bool space) {
 
 static enum status lex_token(struct lexer *l, bool space) {
     char c = peek(l, 0), next = peek(l, 1);
-    if (is_digit(c) || ((c == '+' || c == '-') && (is_digit(next) || next == '.')) || (c == '.' && is_digit(next)))
+    if (is_digit(c) || ((c == '+' || c == '-') && (is_digit(next) || next == '.')) ||
+        (c == '.' && is_digit(next)))
         return lex_number(l, space);
     if (is_word(c) || c == '.' || c == '$')
         return lex_word(l, space);
@@ -221,7 +237,12 @@ static enum status lex_token(struct lexer *l, bool space) {
         return lex_raw(l, space);
     if (c == '\'')
         return lex_char(l, space);
-    enum go_token_kind kind = c == '|' ? GO_PIPE : c == '(' ? GO_LPAREN : c == ')' ? GO_RPAREN : c == ',' ? GO_COMMA : c == '=' ? GO_ASSIGN : GO_END;
+    enum go_token_kind kind = c == '|'   ? GO_PIPE
+                              : c == '(' ? GO_LPAREN
+                              : c == ')' ? GO_RPAREN
+                              : c == ',' ? GO_COMMA
+                              : c == '=' ? GO_ASSIGN
+                                         : GO_END;
     if (c == ':' && next == '=')
         kind = GO_DECLARE;
     if (kind == GO_END)

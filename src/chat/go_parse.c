@@ -28,7 +28,8 @@ static enum status parse_fail(struct parser *p, const char *fmt, ...) {
 }
 
 static enum status parse_full(struct parser *p) {
-    return err_set(p->err, ERR_TOO_LARGE, "template, line %u: the template takes too much memory", p->at->line);
+    return err_set(p->err, ERR_TOO_LARGE, "template, line %u: the template takes too much memory",
+                   p->at->line);
 }
 
 static enum status parse_node(struct parser *p, enum go_kind kind, struct go_node **out) {
@@ -79,7 +80,9 @@ static enum status mention(struct parser *p, struct str name) {
     return value_try_set_key(&p->t->arena, &p->t->mentioned, key, value_bool(true)) ? OK : parse_full(p);
 }
 
-static bool is_word(const struct parser *p, const char *word) { return p->at->kind == GO_KEYWORD && str_is(p->at->text, word); }
+static bool is_word(const struct parser *p, const char *word) {
+    return p->at->kind == GO_KEYWORD && str_is(p->at->text, word);
+}
 
 static bool skip_kind(struct parser *p, enum go_token_kind kind) {
     bool is = p->at->kind == kind;
@@ -162,7 +165,8 @@ static enum status parse_operand(struct parser *p, struct go_node **out) {
 }
 
 static bool command_ends(const struct parser *p) {
-    return p->at->kind == GO_CLOSE || p->at->kind == GO_RPAREN || p->at->kind == GO_PIPE || p->at->kind == GO_END;
+    return p->at->kind == GO_CLOSE || p->at->kind == GO_RPAREN || p->at->kind == GO_PIPE ||
+           p->at->kind == GO_END;
 }
 
 static enum status parse_command(struct parser *p, struct go_node **out) {
@@ -433,7 +437,8 @@ static enum status go_parse(struct go_template *t, struct go_token *tokens, stru
     TRY(parse_body(&p, &t->body));
     if (p.at->kind != GO_END)
         return parse_fail(&p, "'%.*s' without its begin", STR_FMT(p.at->text));
-    if (value_get(&t->mentioned, STR("messages")).kind == VALUE_UNDEFINED && value_get(&t->mentioned, STR("response")).kind == VALUE_UNDEFINED)
+    if (value_get(&t->mentioned, STR("messages")).kind == VALUE_UNDEFINED &&
+        value_get(&t->mentioned, STR("response")).kind == VALUE_UNDEFINED)
         TRY(append_response(&p));
     mark_cut(&t->body, &cut);
     return OK;
@@ -441,7 +446,8 @@ static enum status go_parse(struct go_template *t, struct go_token *tokens, stru
 
 enum status go_open(struct str source, struct go_template **out, struct err *err) {
     if (source.n > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, ERR_TOO_LARGE, "the template has %zu bytes; at most %u are allowed", source.n, LIMIT_TEMPLATE_BYTES);
+        return err_set(err, ERR_TOO_LARGE, "the template has %zu bytes; at most %u are allowed", source.n,
+                       LIMIT_TEMPLATE_BYTES);
     struct go_template *t = xcalloc(1, sizeof *t);
     struct go_tokens tokens = {0};
     arena_init(&t->arena, LIMIT_TEMPLATE_MEMORY_BYTES);

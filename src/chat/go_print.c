@@ -13,7 +13,8 @@
 static enum status put_inner(struct run *r, const struct value *v);
 
 enum status go_put_json(struct run *r, const struct value *v) {
-    struct json_style style = {.comma = STR(","), .colon = STR(":"), .go = true, .limit_bytes = r->text_bytes_max};
+    struct json_style style = {
+        .comma = STR(","), .colon = STR(":"), .go = true, .limit_bytes = r->text_bytes_max};
     struct err why;
     size_t mark = run_mark(r);
     enum status s = value_write_json(r->text, v, &style, &why);
@@ -112,7 +113,8 @@ static enum status put_padded(struct run *r, const struct verb *f, size_t mark, 
     TRY(run_take(r, mark, &s));
     i64 pad = f->has_width ? f->width - (i64)text_len(s) : 0;
     TRY(run_charge(r, (u64)MAX(pad, 0) + s.n / 16));
-    bool zeros = f->zero && !f->minus, sign = zeros && number && s.n && (s.p[0] == '-' || s.p[0] == '+' || s.p[0] == ' ');
+    bool zeros = f->zero && !f->minus,
+         sign = zeros && number && s.n && (s.p[0] == '-' || s.p[0] == '+' || s.p[0] == ' ');
     if (sign)
         TRY(run_put_char(r, s.p[0]));
     for (i64 i = 0; i < pad && !f->minus; i++)
@@ -148,7 +150,10 @@ static enum status put_quoted(struct run *r, struct str s) {
 static enum status put_integer(struct run *r, const struct verb *f, i64 v) {
     char t[72], *at = t + sizeof t;
     u64 u = v < 0 ? 0 - (u64)v : (u64)v;
-    u32 base = f->letter == 'x' || f->letter == 'X' ? 16 : f->letter == 'o' || f->letter == 'O' ? 8 : f->letter == 'b' ? 2 : 10;
+    u32 base = f->letter == 'x' || f->letter == 'X'   ? 16
+               : f->letter == 'o' || f->letter == 'O' ? 8
+               : f->letter == 'b'                     ? 2
+                                                      : 10;
     const char *digits = f->letter == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
     do
         *--at = digits[u % base];
@@ -157,14 +162,18 @@ static enum status put_integer(struct run *r, const struct verb *f, i64 v) {
     if (v < 0 || f->plus || f->space)
         TRY(run_put_char(r, v < 0 ? '-' : f->plus ? '+' : ' '));
     if (f->sharp && base != 10)
-        TRY(run_put(r, base == 16 ? (f->letter == 'X' ? STR("0X") : STR("0x")) : base == 8 ? STR("0") : STR("0b")));
+        TRY(run_put(r, base == 16  ? (f->letter == 'X' ? STR("0X") : STR("0x"))
+                       : base == 8 ? STR("0")
+                                   : STR("0b")));
     for (i64 i = n; f->has_precision && i < f->precision; i++)
         TRY(run_put_char(r, '0'));
     return run_put(r, (struct str){at, (size_t)n});
 }
 
 /* Is the verb one of these? */
-static bool letter_in(const struct verb *f, const char *letters) { return f->letter && f->letter < 0x80 && strchr(letters, (int)f->letter); }
+static bool letter_in(const struct verb *f, const char *letters) {
+    return f->letter && f->letter < 0x80 && strchr(letters, (int)f->letter);
+}
 
 static enum status put_real(struct run *r, const struct verb *f, f64 v) {
     char form[16], t[512];
@@ -311,17 +320,24 @@ static enum status read_number(struct printf *p, bool width, bool *has, i64 *out
             return run_fail(p->r, "printf: the field is too wide");
         return *has ? OK : run_put(p->r, width ? STR("%!(BADWIDTH)") : STR("%!(BADPREC)"));
     }
-    while (p->at < p->format.n && p->format.p[p->at] >= '0' && p->format.p[p->at] <= '9' && *out <= FIELD_WIDTH_MAX) {
+    while (p->at < p->format.n && p->format.p[p->at] >= '0' && p->format.p[p->at] <= '9' &&
+           *out <= FIELD_WIDTH_MAX) {
         *out = *out * 10 + (p->format.p[p->at++] - '0');
         *has = true;
     }
-    return *out > FIELD_WIDTH_MAX || *out < -FIELD_WIDTH_MAX ? run_fail(p->r, "printf: the field is too wide") : OK;
+    return *out > FIELD_WIDTH_MAX || *out < -FIELD_WIDTH_MAX ? run_fail(p->r, "printf: the field is too wide")
+                                                             : OK;
 }
 
 static enum status read_verb(struct printf *p, struct verb *f) {
     for (; p->at < p->format.n; p->at++) {
         char c = p->format.p[p->at];
-        bool *flag = c == '+' ? &f->plus : c == '-' ? &f->minus : c == '#' ? &f->sharp : c == ' ' ? &f->space : c == '0' ? &f->zero : NULL;
+        bool *flag = c == '+'   ? &f->plus
+                     : c == '-' ? &f->minus
+                     : c == '#' ? &f->sharp
+                     : c == ' ' ? &f->space
+                     : c == '0' ? &f->zero
+                                : NULL;
         if (!flag)
             break;
         *flag = true;

@@ -10,8 +10,10 @@ struct go_variable {
 };
 
 static enum status run_body(struct go_run *g, const struct value *dot, const struct go_nodes *body);
-static enum status eval_pipe(struct go_run *g, const struct value *dot, const struct go_node *pipe, struct value *out);
-static enum status eval_operand(struct go_run *g, const struct value *dot, const struct go_node *n, struct value *out);
+static enum status eval_pipe(struct go_run *g, const struct value *dot, const struct go_node *pipe,
+                             struct value *out);
+static enum status eval_operand(struct go_run *g, const struct value *dot, const struct go_node *n,
+                                struct value *out);
 
 static bool is_nil(const struct value *v) { return v->kind == VALUE_NONE || v->kind == VALUE_UNDEFINED; }
 
@@ -79,14 +81,31 @@ static enum status set_variable(struct go_run *g, struct str name, bool assign, 
 
 /* --- fields --- */
 /* Go's names of the fields of messages, calls and tools, with JSON's, and what a field left out is. */
-static const struct { const char *go, *json; enum value_kind zero; } fields[] = {
-    {"Role", "role", VALUE_STR},          {"Content", "content", VALUE_STR},         {"Thinking", "thinking", VALUE_STR},
-    {"Images", "images", VALUE_LIST},     {"ToolCalls", "tool_calls", VALUE_LIST},   {"ToolName", "tool_name", VALUE_STR},
-    {"ToolCallID", "tool_call_id", VALUE_STR}, {"ID", "id", VALUE_STR},              {"Function", "function", VALUE_NONE},
-    {"Index", "index", VALUE_INT},        {"Name", "name", VALUE_STR},               {"Arguments", "arguments", VALUE_NONE},
-    {"Type", "type", VALUE_STR},          {"Items", "items", VALUE_NONE},            {"Description", "description", VALUE_STR},
-    {"Parameters", "parameters", VALUE_NONE}, {"Required", "required", VALUE_LIST},  {"Properties", "properties", VALUE_NONE},
-    {"Defs", "$defs", VALUE_NONE},        {"AnyOf", "anyOf", VALUE_LIST},            {"Enum", "enum", VALUE_LIST},
+static const struct {
+    const char *go, *json;
+    enum value_kind zero;
+} fields[] = {
+    {"Role", "role", VALUE_STR},
+    {"Content", "content", VALUE_STR},
+    {"Thinking", "thinking", VALUE_STR},
+    {"Images", "images", VALUE_LIST},
+    {"ToolCalls", "tool_calls", VALUE_LIST},
+    {"ToolName", "tool_name", VALUE_STR},
+    {"ToolCallID", "tool_call_id", VALUE_STR},
+    {"ID", "id", VALUE_STR},
+    {"Function", "function", VALUE_NONE},
+    {"Index", "index", VALUE_INT},
+    {"Name", "name", VALUE_STR},
+    {"Arguments", "arguments", VALUE_NONE},
+    {"Type", "type", VALUE_STR},
+    {"Items", "items", VALUE_NONE},
+    {"Description", "description", VALUE_STR},
+    {"Parameters", "parameters", VALUE_NONE},
+    {"Required", "required", VALUE_LIST},
+    {"Properties", "properties", VALUE_NONE},
+    {"Defs", "$defs", VALUE_NONE},
+    {"AnyOf", "anyOf", VALUE_LIST},
+    {"Enum", "enum", VALUE_LIST},
 };
 
 static enum status struct_field(struct go_run *g, const struct value *v, struct str name, struct value *out) {
@@ -118,7 +137,8 @@ enum status go_field(struct go_run *g, const struct value *v, struct str name, s
     return OK;
 }
 
-static enum status eval_path(struct go_run *g, const struct value *dot, const struct go_node *n, struct value *out) {
+static enum status eval_path(struct go_run *g, const struct value *dot, const struct go_node *n,
+                             struct value *out) {
     *out = *dot;
     if (n->of)
         TRY(eval_operand(g, dot, n->of, out));
@@ -132,7 +152,8 @@ static enum status eval_path(struct go_run *g, const struct value *dot, const st
 }
 
 /* --- commands --- */
-static enum status eval_operand(struct go_run *g, const struct value *dot, const struct go_node *n, struct value *out) {
+static enum status eval_operand(struct go_run *g, const struct value *dot, const struct go_node *n,
+                                struct value *out) {
     struct go_variable *variable;
     g->r.line = n->line;
     switch ((int)n->kind) {
@@ -153,8 +174,8 @@ static enum status eval_operand(struct go_run *g, const struct value *dot, const
 }
 
 /* and, or: the first operand that decides, the rest is not evaluated. final: the value before the |. */
-static enum status eval_logic(struct go_run *g, const struct value *dot, const struct go_node *command, const struct value *final,
-                              struct value *out) {
+static enum status eval_logic(struct go_run *g, const struct value *dot, const struct go_node *command,
+                              const struct value *final, struct value *out) {
     bool stop_on = command->body.p[0]->op == GO_FUNC_OR;
     if (command->body.n < 2 && !final)
         return run_fail(&g->r, "'and' and 'or' need an argument");
@@ -170,8 +191,8 @@ static enum status eval_logic(struct go_run *g, const struct value *dot, const s
     return OK;
 }
 
-static enum status eval_function(struct go_run *g, const struct value *dot, const struct go_node *command, const struct value *final,
-                                 struct value *out) {
+static enum status eval_function(struct go_run *g, const struct value *dot, const struct go_node *command,
+                                 const struct value *final, struct value *out) {
     struct value *args = NULL;
     u32 n = 0, op = command->body.p[0]->op;
     if (op == GO_FUNC_AND || op == GO_FUNC_OR)
@@ -186,8 +207,8 @@ static enum status eval_function(struct go_run *g, const struct value *dot, cons
     return go_func_call(g, op, args, n, out);
 }
 
-static enum status eval_command(struct go_run *g, const struct value *dot, const struct go_node *command, const struct value *final,
-                                struct value *out) {
+static enum status eval_command(struct go_run *g, const struct value *dot, const struct go_node *command,
+                                const struct value *final, struct value *out) {
     const struct go_node *first = command->body.p[0];
     if (first->kind == GON_FUNC)
         return eval_function(g, dot, command, final, out);
@@ -201,7 +222,8 @@ static enum status eval_command(struct go_run *g, const struct value *dot, const
     return eval_operand(g, dot, first, out);
 }
 
-static enum status eval_pipe(struct go_run *g, const struct value *dot, const struct go_node *pipe, struct value *out) {
+static enum status eval_pipe(struct go_run *g, const struct value *dot, const struct go_node *pipe,
+                             struct value *out) {
     struct value v = {0};
     bool any = false;
     TRY(run_enter(&g->r));
@@ -259,7 +281,8 @@ enum status go_sorted_keys(struct run *r, const struct value *map, struct value 
 }
 
 /* One turn: variables that := made are the topmost ones. */
-static enum status run_turn(struct go_run *g, const struct go_node *n, struct value index, struct value item) {
+static enum status run_turn(struct go_run *g, const struct go_node *n, struct value index,
+                            struct value item) {
     const struct go_names *names = &n->pipe->names;
     u32 mark = g->n_variables;
     TRY(run_charge(&g->r, 1));

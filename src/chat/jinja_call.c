@@ -61,14 +61,16 @@ static enum status bind_special(struct jinja_run *j, const struct node *n, const
         else if (n->op & MACRO_USES_KWARGS)
             TRY(run_set(&j->r, &kwargs, value_str(name), args->kw[i].v));
         else
-            return run_fail(&j->r, "the macro '%.*s' takes no argument '%.*s'", STR_FMT(n->v.s), STR_FMT(name));
+            return run_fail(&j->r, "the macro '%.*s' takes no argument '%.*s'", STR_FMT(n->v.s),
+                            STR_FMT(name));
     }
     if (n->op & MACRO_USES_VARARGS)
         TRY(jinja_bind(j, j->t->name_varargs, rest));
     return n->op & MACRO_USES_KWARGS ? jinja_bind(j, j->t->name_kwargs, kwargs) : OK;
 }
 
-enum status jinja_call_macro(struct jinja_run *j, const struct callable *m, const struct call_args *args, struct value *out) {
+enum status jinja_call_macro(struct jinja_run *j, const struct callable *m, const struct call_args *args,
+                             struct value *out) {
     struct scope *caller = j->scope, *defined;
     size_t mark = run_mark(&j->r);
     u32 line = j->r.line;
@@ -84,7 +86,8 @@ enum status jinja_call_macro(struct jinja_run *j, const struct callable *m, cons
 }
 
 /* --- loop's functions --- */
-static enum status call_recursive_loop(struct jinja_run *j, struct loop *l, const struct call_args *args, struct value *out) {
+static enum status call_recursive_loop(struct jinja_run *j, struct loop *l, const struct call_args *args,
+                                       struct value *out) {
     if (!l->node->flag || args->n != 1)
         return run_fail(&j->r, "loop() works in a recursive loop and takes what to go over");
     struct scope *inner = j->scope;
@@ -97,7 +100,8 @@ static enum status call_recursive_loop(struct jinja_run *j, struct loop *l, cons
     return run_take_value(&j->r, mark, out);
 }
 
-static enum status call_changed(struct jinja_run *j, struct loop *l, const struct call_args *args, struct value *out) {
+static enum status call_changed(struct jinja_run *j, struct loop *l, const struct call_args *args,
+                                struct value *out) {
     struct value now = value_list();
     bool same = l->changed.kind == VALUE_LIST;
     for (u32 i = 0; i < args->n; i++)
@@ -219,7 +223,8 @@ static enum status make_cycler(struct jinja_run *j, const struct call_args *args
     return jinja_callable(j, c, out);
 }
 
-enum status jinja_call(struct jinja_run *j, const struct value *f, const struct call_args *args, struct value *out) {
+enum status jinja_call(struct jinja_run *j, const struct value *f, const struct call_args *args,
+                       struct value *out) {
     if (f->kind == VALUE_UNDEFINED)
         return jinja_undefined(j, f);
     if (f->kind != VALUE_CALLABLE)
@@ -248,16 +253,22 @@ enum status jinja_call(struct jinja_run *j, const struct value *f, const struct 
     case CALL_JOINED: *out = c->n_used++ ? c->self : value_str(STR("")); return OK;
     case CALL_CYCLER: return make_cycler(j, args, out);
     case CALL_CYCLER_OBJECT: return run_fail(&j->r, "a cycler cannot be called");
-    case CALL_CYCLER_NEXT: *out = c->owner->self.list.items[c->owner->n_used++ % c->owner->self.list.n]; return OK;
+    case CALL_CYCLER_NEXT:
+        *out = c->owner->self.list.items[c->owner->n_used++ % c->owner->self.list.n];
+        return OK;
     case CALL_CYCLER_RESET: c->owner->n_used = 0; return OK;
     }
     return OK;
 }
 
 enum status jinja_global(struct jinja_run *j, struct str name, struct value *out) {
-    static const struct { const char *name; enum callable_kind kind; } globals[] = {
-        {"range", CALL_RANGE},   {"namespace", CALL_NAMESPACE},     {"dict", CALL_DICT},     {"raise_exception", CALL_RAISE},
-        {"joiner", CALL_JOINER}, {"strftime_now", CALL_STRFTIME}, {"cycler", CALL_CYCLER},
+    static const struct {
+        const char *name;
+        enum callable_kind kind;
+    } globals[] = {
+        {"range", CALL_RANGE},           {"namespace", CALL_NAMESPACE}, {"dict", CALL_DICT},
+        {"raise_exception", CALL_RAISE}, {"joiner", CALL_JOINER},       {"strftime_now", CALL_STRFTIME},
+        {"cycler", CALL_CYCLER},
     };
     for (size_t i = 0; i < ARRAY_LEN(globals); i++)
         if (str_is(name, globals[i].name))

@@ -3,7 +3,8 @@
 
 #include "chat/jinja.h"
 
-static enum status method_get(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_get(struct jinja_run *j, const struct value *v, const struct value *a,
+                              struct value *out) {
     bool found;
     TRY(py_hashable(&j->r, &a[0]));
     TRY(py_item(&j->r, v, &a[0], out, &found));
@@ -26,25 +27,30 @@ static enum status view(struct jinja_run *j, const struct value *v, enum value_f
     return OK;
 }
 
-static enum status method_keys(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status method_keys(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                               struct value *out) {
     return view(j, v, FORM_KEYS, out);
 }
 
-static enum status method_values(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status method_values(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                 struct value *out) {
     return view(j, v, FORM_VALUES, out);
 }
 
-static enum status method_items(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status method_items(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                struct value *out) {
     return view(j, v, FORM_ITEMS, out);
 }
 
 /* Values never change, so that a copy is the same value. */
-static enum status method_copy(struct jinja_run *j UNUSED, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status method_copy(struct jinja_run *j UNUSED, const struct value *v,
+                               const struct value *a UNUSED, struct value *out) {
     *out = *v;
     return OK;
 }
 
-static enum status method_count(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_count(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     i64 n = 0;
     for (u32 i = 0; i < v->list.n; i++) {
         bool equal;
@@ -55,7 +61,8 @@ static enum status method_count(struct jinja_run *j, const struct value *v, cons
     return OK;
 }
 
-static enum status method_index(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_index(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     for (u32 i = 0; i < v->list.n; i++) {
         bool equal;
         TRY(py_equal(&j->r, &v->list.items[i], &a[0], &equal));
@@ -67,19 +74,25 @@ static enum status method_index(struct jinja_run *j, const struct value *v, cons
     return run_fail(&j->r, "the item is not in the list");
 }
 
-static enum status method_is_integer(struct jinja_run *j UNUSED, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status method_is_integer(struct jinja_run *j UNUSED, const struct value *v,
+                                     const struct value *a UNUSED, struct value *out) {
     *out = value_bool(v->f == floor(v->f) && isfinite(v->f));
     return OK;
 }
 
 static const struct jinja_method dict_methods[] = {
-    {"get", "key,default", method_get, NULL}, {"items", "", method_items, NULL}, {"keys", "", method_keys, NULL},
-    {"values", "", method_values, NULL},      {"copy", "", method_copy, NULL},   {NULL, NULL, NULL, NULL},
+    {"get", "key,default", method_get, NULL}, {"items", "", method_items, NULL},
+    {"keys", "", method_keys, NULL},          {"values", "", method_values, NULL},
+    {"copy", "", method_copy, NULL},          {NULL, NULL, NULL, NULL},
 };
 static const struct jinja_method list_methods[] = {
-    {"count", "value", method_count, NULL}, {"index", "value", method_index, NULL}, {"copy", "", method_copy, NULL}, {NULL, NULL, NULL, NULL},
+    {"count", "value", method_count, NULL},
+    {"index", "value", method_index, NULL},
+    {"copy", "", method_copy, NULL},
+    {NULL, NULL, NULL, NULL},
 };
-static const struct jinja_method float_methods[] = {{"is_integer", "", method_is_integer, NULL}, {NULL, NULL, NULL, NULL}};
+static const struct jinja_method float_methods[] = {{"is_integer", "", method_is_integer, NULL},
+                                                    {NULL, NULL, NULL, NULL}};
 
 const struct jinja_method *jinja_find_method(const struct value *v, struct str name) {
     if (v->kind == VALUE_STR)

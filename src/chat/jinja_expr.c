@@ -63,7 +63,8 @@ static enum status loop_attr(struct jinja_run *j, struct loop *l, struct str nam
     return OK;
 }
 
-static enum status callable_attr(struct jinja_run *j, const struct callable *c, struct str name, struct value *out) {
+static enum status callable_attr(struct jinja_run *j, const struct callable *c, struct str name,
+                                 struct value *out) {
     if (c->kind == CALL_LOOP)
         return loop_attr(j, c->loop, name, out);
     if (c->kind == CALL_MACRO && str_is(name, "name")) {
@@ -101,7 +102,8 @@ enum status jinja_attr(struct jinja_run *j, const struct value *v, struct str na
 }
 
 /* v[key]: an item, else the attribute of that name. */
-enum status jinja_getitem(struct jinja_run *j, const struct value *v, const struct value *key, struct value *out) {
+enum status jinja_getitem(struct jinja_run *j, const struct value *v, const struct value *key,
+                          struct value *out) {
     bool found;
     if (v->kind == VALUE_UNDEFINED)
         return jinja_undefined(j, v);
@@ -205,7 +207,8 @@ static enum status eval_test(struct jinja_run *j, const struct node *n, struct v
     return OK;
 }
 
-static enum status compare(struct jinja_run *j, u32 op, const struct value *a, const struct value *b, bool *out) {
+static enum status compare(struct jinja_run *j, u32 op, const struct value *a, const struct value *b,
+                           bool *out) {
     if (op <= CMP_NE) {
         TRY(py_equal(&j->r, a, b, out));
         *out = *out == (op == CMP_EQ);

@@ -8,7 +8,8 @@ static enum status parse_primary(struct jinja_parser *p, struct node **out);
 static enum status parse_postfix(struct jinja_parser *p, struct node **out);
 
 /* *out becomes (*out kind right). */
-static enum status parse_pair(struct jinja_parser *p, enum node_kind kind, u32 op, struct node *right, struct node **out) {
+static enum status parse_pair(struct jinja_parser *p, enum node_kind kind, u32 op, struct node *right,
+                              struct node **out) {
     struct node *n;
     TRY(parse_node(p, kind, &n));
     n->op = op;
@@ -151,12 +152,13 @@ enum status parse_expression(struct jinja_parser *p, bool with_condition, struct
 }
 
 static bool tuple_end(const struct jinja_parser *p, const char *end) {
-    return p->at->kind == TOK_PRINT_END || p->at->kind == TOK_BLOCK_END || p->at->kind == TOK_RPAREN || (end && parse_is_word(p, end));
+    return p->at->kind == TOK_PRINT_END || p->at->kind == TOK_BLOCK_END || p->at->kind == TOK_RPAREN ||
+           (end && parse_is_word(p, end));
 }
 
 /* simple: only primaries, as targets are. empty_ok: () is a tuple. */
-static enum status parse_tuple_of(struct jinja_parser *p, bool simple, bool with_condition, const char *end, bool empty_ok,
-                                  struct node **out) {
+static enum status parse_tuple_of(struct jinja_parser *p, bool simple, bool with_condition, const char *end,
+                                  bool empty_ok, struct node **out) {
     struct nodes items = {0};
     struct node *item;
     bool is_tuple = false;
@@ -441,8 +443,8 @@ static enum status parse_filter(struct jinja_parser *p, struct node **out) {
 static bool test_arg_follows(const struct jinja_parser *p) {
     switch ((int)p->at->kind) {
     case TOK_NAME:
-        return !parse_is_word(p, "else") && !parse_is_word(p, "or") && !parse_is_word(p, "and") && !parse_is_word(p, "if") &&
-               !parse_is_word(p, "in") && !parse_is_word(p, "not");
+        return !parse_is_word(p, "else") && !parse_is_word(p, "or") && !parse_is_word(p, "and") &&
+               !parse_is_word(p, "if") && !parse_is_word(p, "in") && !parse_is_word(p, "not");
     case TOK_STRING:
     case TOK_INT:
     case TOK_FLOAT:

@@ -27,8 +27,8 @@ static u32 param_index(const char *params, struct str name) {
     return i;
 }
 
-enum status jinja_invoke(struct jinja_run *j, const struct jinja_method *m, const struct value *v, const struct call_args *args,
-                         struct value *out) {
+enum status jinja_invoke(struct jinja_run *j, const struct jinja_method *m, const struct value *v,
+                         const struct call_args *args, struct value *out) {
     if (m->args_fn)
         return m->args_fn(j, v, args, out);
     struct value a[CALL_PARAMS_MAX] = {0};
@@ -47,7 +47,8 @@ enum status jinja_invoke(struct jinja_run *j, const struct jinja_method *m, cons
     return m->fn(j, v, a, out);
 }
 
-enum status jinja_filter(struct jinja_run *j, struct str name, const struct value *v, const struct call_args *args, struct value *out) {
+enum status jinja_filter(struct jinja_run *j, struct str name, const struct value *v,
+                         const struct call_args *args, struct value *out) {
     const struct jinja_method *m = jinja_find(jinja_text_filters, name);
     if (!m)
         m = jinja_find(jinja_list_filters, name);
@@ -73,7 +74,8 @@ enum status jinja_int_arg(struct jinja_run *j, const struct value *a, i64 fallba
     return run_fail(&j->r, "an integer is needed, not '%s'", py_type_name(a));
 }
 
-static enum status text_arg(struct jinja_run *j, const struct value *a, struct str fallback, struct str *out) {
+static enum status text_arg(struct jinja_run *j, const struct value *a, struct str fallback,
+                            struct str *out) {
     *out = fallback;
     return a->kind == VALUE_UNDEFINED || a->kind == VALUE_NONE ? OK : py_text(&j->r, a, out);
 }
@@ -84,7 +86,8 @@ static enum status need_text(struct jinja_run *j, const struct value *v, struct 
 }
 
 /* --- case and white space --- */
-static enum status put_case(struct jinja_run *j, const struct value *v, enum text_case to, struct value *out) {
+static enum status put_case(struct jinja_run *j, const struct value *v, enum text_case to,
+                            struct value *out) {
     struct str s;
     TRY(py_text(&j->r, v, &s));
     size_t mark = run_mark(&j->r);
@@ -92,23 +95,28 @@ static enum status put_case(struct jinja_run *j, const struct value *v, enum tex
     return run_take_value(&j->r, mark, out);
 }
 
-static enum status filter_upper(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_upper(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                struct value *out) {
     return put_case(j, v, TEXT_UPPER, out);
 }
 
-static enum status filter_lower(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_lower(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                struct value *out) {
     return put_case(j, v, TEXT_LOWER, out);
 }
 
-static enum status filter_title(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_title(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                struct value *out) {
     return put_case(j, v, TEXT_JINJA_TITLE, out);
 }
 
-static enum status filter_capitalize(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_capitalize(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                     struct value *out) {
     return put_case(j, v, TEXT_CAPITALIZE, out);
 }
 
-static enum status filter_trim(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_trim(struct jinja_run *j, const struct value *v, const struct value *a,
+                               struct value *out) {
     struct str s, chars;
     TRY(py_text(&j->r, v, &s));
     TRY(text_arg(j, &a[0], STR_NONE, &chars));
@@ -117,7 +125,8 @@ static enum status filter_trim(struct jinja_run *j, const struct value *v, const
     return OK;
 }
 
-static enum status filter_center(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_center(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     struct str s;
     i64 width;
     TRY(py_text(&j->r, v, &s));
@@ -125,7 +134,8 @@ static enum status filter_center(struct jinja_run *j, const struct value *v, con
     return jinja_center(j, s, width, STR(" "), true, true, out);
 }
 
-static enum status filter_replace(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_replace(struct jinja_run *j, const struct value *v, const struct value *a,
+                                  struct value *out) {
     struct str s, from, to;
     i64 count;
     TRY(py_text(&j->r, v, &s));
@@ -149,9 +159,11 @@ static enum status put_indented(struct jinja_run *j, struct str s, struct str by
 }
 
 /* A newline at the end of the text is kept, as Jinja adds one before it splits. */
-static enum status filter_indent(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_indent(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     struct str s, by = STR_NONE;
-    struct value blanks = value_str(STR(" ")), width = a[0].kind == VALUE_UNDEFINED ? value_int(4) : a[0], indent;
+    struct value blanks = value_str(STR(" ")), width = a[0].kind == VALUE_UNDEFINED ? value_int(4) : a[0],
+                 indent;
     TRY(need_text(j, v, &s));
     if (width.kind == VALUE_STR)
         by = width.s;
@@ -167,7 +179,8 @@ static enum status filter_indent(struct jinja_run *j, const struct value *v, con
     return run_take_value(&j->r, mark, out);
 }
 
-static enum status filter_truncate(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_truncate(struct jinja_run *j, const struct value *v, const struct value *a,
+                                   struct value *out) {
     struct str s, end;
     i64 length, leeway;
     u64 n;
@@ -195,7 +208,8 @@ static enum status filter_truncate(struct jinja_run *j, const struct value *v, c
     return run_take_value(&j->r, mark, out);
 }
 
-static enum status filter_wordcount(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_wordcount(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                    struct value *out) {
     struct str s;
     i64 n = 0;
     bool inside = false;
@@ -211,20 +225,23 @@ static enum status filter_wordcount(struct jinja_run *j, const struct value *v, 
     return OK;
 }
 
-static enum status filter_urlencode(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_urlencode(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                    struct value *out) {
     struct str s;
     TRY(py_text(&j->r, v, &s));
     TRY(run_charge(&j->r, s.n));
     size_t mark = run_mark(&j->r);
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
-        bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || (c && strchr("_.-~/", c));
+        bool plain =
+            (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || (c && strchr("_.-~/", c));
         TRY(plain ? run_put_char(&j->r, c) : run_printf(&j->r, "%%%02X", (u32)(u8)c));
     }
     return run_take_value(&j->r, mark, out);
 }
 
-static enum status filter_escape(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_escape(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                 struct value *out) {
     struct str s;
     *out = *v;
     if (v->kind == VALUE_STR && v->form == FORM_MARKUP)
@@ -237,14 +254,16 @@ static enum status filter_escape(struct jinja_run *j, const struct value *v, con
     return OK;
 }
 
-static enum status filter_safe(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_safe(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                               struct value *out) {
     TRY(py_text(&j->r, v, &out->s));
     out->kind = VALUE_STR;
     out->form = FORM_MARKUP;
     return OK;
 }
 
-static enum status filter_string(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_string(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                 struct value *out) {
     struct str s;
     *out = *v;
     if (v->kind == VALUE_STR)
@@ -254,13 +273,15 @@ static enum status filter_string(struct jinja_run *j, const struct value *v, con
     return OK;
 }
 
-static enum status filter_default(struct jinja_run *j UNUSED, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_default(struct jinja_run *j UNUSED, const struct value *v, const struct value *a,
+                                  struct value *out) {
     bool use = v->kind == VALUE_UNDEFINED || (py_truth(&a[1]) && !py_truth(v));
     *out = !use ? *v : a[0].kind == VALUE_UNDEFINED ? value_str(STR("")) : a[0];
     return OK;
 }
 
-static enum status filter_attr(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_attr(struct jinja_run *j, const struct value *v, const struct value *a,
+                               struct value *out) {
     struct str name;
     TRY(py_text(&j->r, &a[0], &name));
     struct value none = {.kind = VALUE_UNDEFINED, .s = name};
@@ -283,13 +304,18 @@ static enum status json_indent(struct jinja_run *j, const struct value *a, struc
     return OK;
 }
 
-static enum status filter_tojson(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
-    struct json_style style = {.comma = STR(", "), .colon = STR(": "), .ascii = py_truth(&a[0]), .sort_keys = py_truth(&a[3]),
+static enum status filter_tojson(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
+    struct json_style style = {.comma = STR(", "),
+                               .colon = STR(": "),
+                               .ascii = py_truth(&a[0]),
+                               .sort_keys = py_truth(&a[3]),
                                .limit_bytes = j->r.text_bytes_max};
     TRY(json_indent(j, &a[1], &style));
     const struct value *pair = &a[2];
     if (pair->kind == VALUE_LIST) {
-        if (pair->list.n != 2 || pair->list.items[0].kind != VALUE_STR || pair->list.items[1].kind != VALUE_STR)
+        if (pair->list.n != 2 || pair->list.items[0].kind != VALUE_STR ||
+            pair->list.items[1].kind != VALUE_STR)
             return run_fail(&j->r, "tojson: separators are two strings");
         style.comma = pair->list.items[0].s;
         style.colon = pair->list.items[1].s;
@@ -325,7 +351,9 @@ static bool parse_int(struct str s, i64 base, i64 *out) {
         return false;
     for (size_t i = 0; i < s.n && n < sizeof digits - 1; i++) {
         u32 c = (u8)s.p[i];
-        u32 d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10 : 99;
+        u32 d = c >= '0' && c <= '9'                 ? c - '0'
+                : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10
+                                                     : 99;
         if (c == '_' && s.p[i - 1] != '_')
             continue;
         if ((i64)d >= base)
@@ -345,12 +373,14 @@ static bool parse_float(struct str s, f64 *out) {
     size_t n = 0;
     s = text_strip(s, true, true, STR_NONE);
     struct str word = s.n && (s.p[0] == '-' || s.p[0] == '+') ? str_slice(s, 1, s.n) : s;
-    bool named = str_eq_nocase(word, STR("inf")) || str_eq_nocase(word, STR("infinity")) || str_eq_nocase(word, STR("nan"));
+    bool named = str_eq_nocase(word, STR("inf")) || str_eq_nocase(word, STR("infinity")) ||
+                 str_eq_nocase(word, STR("nan"));
     if (s.n == 0 || s.n >= sizeof text)
         return false;
     for (size_t i = 0; i < s.n; i++) {
         bool digit = s.p[i] >= '0' && s.p[i] <= '9';
-        bool gap = s.p[i] == '_' && i && i + 1 < s.n && s.p[i - 1] >= '0' && s.p[i - 1] <= '9' && s.p[i + 1] >= '0' && s.p[i + 1] <= '9';
+        bool gap = s.p[i] == '_' && i && i + 1 < s.n && s.p[i - 1] >= '0' && s.p[i - 1] <= '9' &&
+                   s.p[i + 1] >= '0' && s.p[i + 1] <= '9';
         if (gap)
             continue;
         if (!named && !digit && !strchr("+-.eE", s.p[i]))
@@ -363,7 +393,8 @@ static bool parse_float(struct str s, f64 *out) {
     return end == text + n;
 }
 
-static enum status filter_int(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_int(struct jinja_run *j, const struct value *v, const struct value *a,
+                              struct value *out) {
     i64 base, i = 0;
     f64 f;
     if (v->kind == VALUE_UNDEFINED)
@@ -385,7 +416,8 @@ static enum status filter_int(struct jinja_run *j, const struct value *v, const 
     return OK;
 }
 
-static enum status filter_float(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_float(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     f64 f = 0;
     if (v->kind == VALUE_UNDEFINED)
         return jinja_undefined(j, v);
@@ -396,7 +428,8 @@ static enum status filter_float(struct jinja_run *j, const struct value *v, cons
     return OK;
 }
 
-static enum status filter_abs(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_abs(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                              struct value *out) {
     if (!py_is_number(v))
         return run_fail(&j->r, "abs needs a number, not '%s'", py_type_name(v));
     if (v->kind == VALUE_FLOAT) {
@@ -420,7 +453,8 @@ static f64 round_common(f64 f, i64 precision) {
     return strtod(text, NULL);
 }
 
-static enum status filter_round(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_round(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     i64 precision;
     struct str method;
     TRY(jinja_int_arg(j, &a[0], 0, &precision));
@@ -435,12 +469,14 @@ static enum status filter_round(struct jinja_run *j, const struct value *v, cons
         return OK;
     }
     f64 f = py_to_f64(v), unit = pow(10, (f64)MAX(MIN(precision, 300), -300));
-    f = common ? round_common(f, precision) : (str_is(method, "ceil") ? ceil(f * unit) : floor(f * unit)) / unit;
+    f = common ? round_common(f, precision)
+               : (str_is(method, "ceil") ? ceil(f * unit) : floor(f * unit)) / unit;
     *out = common && v->kind != VALUE_FLOAT ? value_int((i64)f) : (struct value){.kind = VALUE_FLOAT, .f = f};
     return OK;
 }
 
-static enum status filter_format(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status filter_format(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                                 struct value *out) {
     struct value all = value_list();
     struct str s;
     TRY(py_text(&j->r, v, &s));

@@ -1,49 +1,60 @@
-/* jinja_filter_list.c - filters on lists and dicts. Those that are generators in Jinja give FORM_GENERATOR. */
+/* jinja_filter_list.c - filters on lists and dicts. Those that are generators in Jinja give FORM_GENERATOR.
+ */
 #include "chat/jinja.h"
 #include "chat/text.h"
 
-static enum status filter_length(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_length(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                 struct value *out) {
     u64 n;
     TRY(py_length(&j->r, v, &n));
     *out = value_int((i64)n);
     return OK;
 }
 
-static enum status filter_list(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_list(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                               struct value *out) {
     TRY(py_iterate(&j->r, v, out));
     out->form = FORM_PLAIN;
     return OK;
 }
 
-static enum status filter_first(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_first(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                struct value *out) {
     struct value items;
     TRY(py_iterate(&j->r, v, &items));
-    *out = items.list.n ? items.list.items[0] : (struct value){.kind = VALUE_UNDEFINED, .s = STR("first item")};
+    *out =
+        items.list.n ? items.list.items[0] : (struct value){.kind = VALUE_UNDEFINED, .s = STR("first item")};
     return OK;
 }
 
-static enum status filter_last(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_last(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                               struct value *out) {
     struct value items;
     if (v->kind == VALUE_LIST && v->form == FORM_GENERATOR)
         return run_fail(&j->r, "a value of the kind 'generator' has no last item; make it a list first");
     TRY(py_iterate(&j->r, v, &items));
-    *out = items.list.n ? items.list.items[items.list.n - 1] : (struct value){.kind = VALUE_UNDEFINED, .s = STR("last item")};
+    *out = items.list.n ? items.list.items[items.list.n - 1]
+                        : (struct value){.kind = VALUE_UNDEFINED, .s = STR("last item")};
     return OK;
 }
 
-static enum status filter_reverse(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_reverse(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                  struct value *out) {
     struct value items;
     TRY(py_iterate(&j->r, v, &items));
     size_t mark = run_mark(&j->r);
     *out = value_list();
     TRY(run_charge(&j->r, items.list.n));
     for (u32 i = items.list.n; i-- > 0;)
-        TRY(v->kind == VALUE_STR ? run_put(&j->r, items.list.items[i].s) : run_append(&j->r, out, items.list.items[i]));
-    out->form = v->form == FORM_GENERATOR ? FORM_PLAIN : FORM_GENERATOR; /* Python cannot reverse a generator in place */
+        TRY(v->kind == VALUE_STR ? run_put(&j->r, items.list.items[i].s)
+                                 : run_append(&j->r, out, items.list.items[i]));
+    out->form = v->form == FORM_GENERATOR ? FORM_PLAIN
+                                          : FORM_GENERATOR; /* Python cannot reverse a generator in place */
     return v->kind == VALUE_STR ? run_take_value(&j->r, mark, out) : OK;
 }
 
-enum status jinja_join(struct jinja_run *j, struct str between, const struct value *items, struct value *out) {
+enum status jinja_join(struct jinja_run *j, struct str between, const struct value *items,
+                       struct value *out) {
     size_t mark = run_mark(&j->r);
     TRY(run_charge(&j->r, items->list.n));
     for (u32 i = 0; i < items->list.n; i++) {
@@ -55,7 +66,8 @@ enum status jinja_join(struct jinja_run *j, struct str between, const struct val
 }
 
 /* v.a.b.0 for the path "a.b.0". */
-static enum status get_path(struct jinja_run *j, const struct value *v, const struct value *path, struct value *out) {
+static enum status get_path(struct jinja_run *j, const struct value *v, const struct value *path,
+                            struct value *out) {
     *out = *v;
     if (path->kind != VALUE_STR)
         return jinja_getitem(j, v, path, out);
@@ -83,7 +95,8 @@ static enum status fold_case(struct jinja_run *j, bool case_sensitive, struct va
 }
 
 /* What an item is compared by: itself or an attribute, without case. */
-static enum status compare_key(struct jinja_run *j, const struct value *item, const struct value *attribute, bool case_sensitive, struct value *out) {
+static enum status compare_key(struct jinja_run *j, const struct value *item, const struct value *attribute,
+                               bool case_sensitive, struct value *out) {
     *out = *item;
     if (given(attribute))
         TRY(get_path(j, item, attribute, out));
@@ -91,7 +104,8 @@ static enum status compare_key(struct jinja_run *j, const struct value *item, co
 }
 
 /* What an item is sorted by: the same, or a list of several attributes, divided by commas. */
-static enum status sort_key(struct jinja_run *j, const struct value *item, const struct value *attribute, bool case_sensitive, struct value *out) {
+static enum status sort_key(struct jinja_run *j, const struct value *item, const struct value *attribute,
+                            bool case_sensitive, struct value *out) {
     if (attribute->kind != VALUE_STR)
         return compare_key(j, item, attribute, case_sensitive, out);
     *out = value_list();
@@ -116,7 +130,8 @@ static enum status copy_items(struct jinja_run *j, const struct value *v, struct
     return OK;
 }
 
-static enum status sort_by(struct jinja_run *j, struct value *list, const struct value *attribute, bool case_sensitive, bool reverse) {
+static enum status sort_by(struct jinja_run *j, struct value *list, const struct value *attribute,
+                           bool case_sensitive, bool reverse) {
     struct value *keys;
     TRY(run_alloc(&j->r, list->list.n * sizeof *keys, &keys));
     for (u32 i = 0; i < list->list.n; i++)
@@ -124,7 +139,8 @@ static enum status sort_by(struct jinja_run *j, struct value *list, const struct
     return py_sort(&j->r, list->list.items, keys, list->list.n, reverse);
 }
 
-static enum status filter_sort(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_sort(struct jinja_run *j, const struct value *v, const struct value *a,
+                               struct value *out) {
     TRY(copy_items(j, v, out));
     return sort_by(j, out, &a[2], py_truth(&a[1]), py_truth(&a[0]));
 }
@@ -143,7 +159,8 @@ static enum status dict_pairs(struct jinja_run *j, const struct value *v, struct
 
 static bool is_dict(const struct value *v) { return v->kind == VALUE_OBJECT && v->form != FORM_NAMESPACE; }
 
-static enum status filter_dictsort(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_dictsort(struct jinja_run *j, const struct value *v, const struct value *a,
+                                   struct value *out) {
     struct value by = value_int(0);
     if (!is_dict(v))
         return run_fail(&j->r, "dictsort needs a dict, not '%s'", py_type_name(v));
@@ -155,7 +172,8 @@ static enum status filter_dictsort(struct jinja_run *j, const struct value *v, c
     return sort_by(j, out, &by, py_truth(&a[0]), py_truth(&a[2]));
 }
 
-static enum status filter_items(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) {
+static enum status filter_items(struct jinja_run *j, const struct value *v, const struct value *a UNUSED,
+                                struct value *out) {
     if (!is_dict(v) && v->kind != VALUE_UNDEFINED)
         return run_fail(&j->r, "items needs a dict, not '%s'", py_type_name(v));
     TRY(dict_pairs(j, v, out));
@@ -163,7 +181,8 @@ static enum status filter_items(struct jinja_run *j, const struct value *v, cons
     return OK;
 }
 
-static enum status filter_unique(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_unique(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     struct value items, seen, key;
     TRY(py_iterate(&j->r, v, &items));
     TRY(run_object(&j->r, &seen));
@@ -181,7 +200,8 @@ static enum status filter_unique(struct jinja_run *j, const struct value *v, con
     return OK;
 }
 
-static enum status extreme(struct jinja_run *j, const struct value *v, const struct value *a, int sign, struct value *out) {
+static enum status extreme(struct jinja_run *j, const struct value *v, const struct value *a, int sign,
+                           struct value *out) {
     struct value items, best, key;
     TRY(py_iterate(&j->r, v, &items));
     *out = (struct value){.kind = VALUE_UNDEFINED, .s = STR("item of an empty sequence")};
@@ -198,15 +218,18 @@ static enum status extreme(struct jinja_run *j, const struct value *v, const str
     return OK;
 }
 
-static enum status filter_min(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_min(struct jinja_run *j, const struct value *v, const struct value *a,
+                              struct value *out) {
     return extreme(j, v, a, -1, out);
 }
 
-static enum status filter_max(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_max(struct jinja_run *j, const struct value *v, const struct value *a,
+                              struct value *out) {
     return extreme(j, v, a, 1, out);
 }
 
-static enum status filter_sum(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_sum(struct jinja_run *j, const struct value *v, const struct value *a,
+                              struct value *out) {
     struct value items;
     TRY(py_iterate(&j->r, v, &items));
     *out = a[1].kind == VALUE_UNDEFINED ? value_int(0) : a[1];
@@ -220,7 +243,8 @@ static enum status filter_sum(struct jinja_run *j, const struct value *v, const 
     return OK;
 }
 
-static enum status filter_join(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_join(struct jinja_run *j, const struct value *v, const struct value *a,
+                               struct value *out) {
     struct value items;
     struct str between = STR("");
     if (a[0].kind != VALUE_UNDEFINED)
@@ -238,7 +262,8 @@ static enum status filter_join(struct jinja_run *j, const struct value *v, const
 }
 
 /* Lists of n items each; the last is filled up with `fill` if that is given. */
-static enum status filter_batch(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status filter_batch(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     struct value items, part = value_list();
     i64 n;
     TRY(py_iterate(&j->r, v, &items));
@@ -264,7 +289,8 @@ static struct call_args args_behind(const struct call_args *args, u32 skip) {
     return (struct call_args){args->pos ? args->pos + skip : NULL, args->kw, args->n - skip, args->n_kw};
 }
 
-static enum status map_attribute(struct jinja_run *j, const struct value *items, const struct call_args *args, struct value *out) {
+static enum status map_attribute(struct jinja_run *j, const struct value *items, const struct call_args *args,
+                                 struct value *out) {
     struct value attribute = {0}, fallback = {0}, v;
     for (u32 i = 0; i < args->n_kw; i++) {
         if (str_is(args->kw[i].name, "attribute"))
@@ -278,12 +304,14 @@ static enum status map_attribute(struct jinja_run *j, const struct value *items,
         return run_fail(&j->r, "map needs the name of a filter or an attribute");
     for (u32 i = 0; i < items->list.n; i++) {
         TRY(get_path(j, &items->list.items[i], &attribute, &v));
-        TRY(run_append(&j->r, out, v.kind == VALUE_UNDEFINED && fallback.kind != VALUE_UNDEFINED ? fallback : v));
+        TRY(run_append(&j->r, out,
+                       v.kind == VALUE_UNDEFINED && fallback.kind != VALUE_UNDEFINED ? fallback : v));
     }
     return OK;
 }
 
-static enum status filter_map(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status filter_map(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                              struct value *out) {
     struct value items, mapped;
     *out = value_list();
     out->form = FORM_GENERATOR;
@@ -303,7 +331,8 @@ static enum status filter_map(struct jinja_run *j, const struct value *v, const 
     return OK;
 }
 
-static enum status choose(struct jinja_run *j, const struct value *v, const struct call_args *args, bool attr, bool keep, struct value *out) {
+static enum status choose(struct jinja_run *j, const struct value *v, const struct call_args *args, bool attr,
+                          bool keep, struct value *out) {
     struct value items;
     *out = value_list();
     out->form = FORM_GENERATOR;
@@ -329,19 +358,23 @@ static enum status choose(struct jinja_run *j, const struct value *v, const stru
     return OK;
 }
 
-static enum status filter_select(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status filter_select(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                                 struct value *out) {
     return choose(j, v, args, false, true, out);
 }
 
-static enum status filter_reject(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status filter_reject(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                                 struct value *out) {
     return choose(j, v, args, false, false, out);
 }
 
-static enum status filter_selectattr(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status filter_selectattr(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                                     struct value *out) {
     return choose(j, v, args, true, true, out);
 }
 
-static enum status filter_rejectattr(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status filter_rejectattr(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                                     struct value *out) {
     return choose(j, v, args, true, false, out);
 }
 

@@ -99,7 +99,8 @@ static bool tag_word(const struct lexer *l, size_t at, const char *word, size_t 
 /* At "{%" of a raw block; body_at is behind its opening tag. */
 static enum status lex_raw(struct lexer *l, size_t body_at, char open_sign) {
     size_t from = open_sign == '-' ? space_end(l, body_at) : body_at;
-    for (size_t at = str_find(l->s, STR("{%"), from); at != SIZE_MAX; at = str_find(l->s, STR("{%"), at + 2)) {
+    for (size_t at = str_find(l->s, STR("{%"), from); at != SIZE_MAX;
+         at = str_find(l->s, STR("{%"), at + 2)) {
         char sign = at + 2 < l->s.n ? l->s.p[at + 2] : 0, close = 0;
         size_t inner = at + 2 + (sign == '-' || sign == '+'), end;
         if (!tag_word(l, inner, "endraw", &end, &close))
@@ -259,12 +260,16 @@ static enum status lex_string(struct lexer *l, struct buf *text) {
 static bool name_start(char c) { return ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '_' || (u8)c >= 0x80; }
 
 static enum token lex_operator(const struct lexer *l, size_t *len) {
-    static const struct { char text[3]; enum token kind; } ops[] = {
-        {"//", TOK_FLOORDIV}, {"**", TOK_POW}, {"==", TOK_EQ},     {"!=", TOK_NE},       {">=", TOK_GE},       {"<=", TOK_LE},
-        {"+", TOK_ADD},       {"-", TOK_SUB},  {"/", TOK_DIV},     {"*", TOK_MUL},       {"%", TOK_MOD},       {"~", TOK_TILDE},
-        {"[", TOK_LBRACKET},  {"]", TOK_RBRACKET}, {"(", TOK_LPAREN}, {")", TOK_RPAREN}, {"{", TOK_LBRACE},    {"}", TOK_RBRACE},
-        {">", TOK_GT},        {"<", TOK_LT},   {"=", TOK_ASSIGN},  {".", TOK_DOT},       {":", TOK_COLON},     {"|", TOK_PIPE},
-        {",", TOK_COMMA},     {";", TOK_SEMICOLON},
+    static const struct {
+        char text[3];
+        enum token kind;
+    } ops[] = {
+        {"//", TOK_FLOORDIV}, {"**", TOK_POW},   {"==", TOK_EQ},      {"!=", TOK_NE},      {">=", TOK_GE},
+        {"<=", TOK_LE},       {"+", TOK_ADD},    {"-", TOK_SUB},      {"/", TOK_DIV},      {"*", TOK_MUL},
+        {"%", TOK_MOD},       {"~", TOK_TILDE},  {"[", TOK_LBRACKET}, {"]", TOK_RBRACKET}, {"(", TOK_LPAREN},
+        {")", TOK_RPAREN},    {"{", TOK_LBRACE}, {"}", TOK_RBRACE},   {">", TOK_GT},       {"<", TOK_LT},
+        {"=", TOK_ASSIGN},    {".", TOK_DOT},    {":", TOK_COLON},    {"|", TOK_PIPE},     {",", TOK_COMMA},
+        {";", TOK_SEMICOLON},
     };
     for (size_t i = 0; i < ARRAY_LEN(ops); i++)
         if (starts(l, l->at, ops[i].text)) {

@@ -15,7 +15,8 @@ static enum status need_text(struct jinja_run *j, const struct value *a, struct 
 
 static bool given(const struct value *a) { return a->kind != VALUE_UNDEFINED && a->kind != VALUE_NONE; }
 
-enum status jinja_replace(struct jinja_run *j, struct str s, struct str from, struct str to, i64 count, struct value *out) {
+enum status jinja_replace(struct jinja_run *j, struct str s, struct str from, struct str to, i64 count,
+                          struct value *out) {
     size_t mark = run_mark(&j->r), at = 0;
     TRY(run_charge(&j->r, s.n / 4 + 1));
     while (count != 0) {
@@ -42,7 +43,8 @@ enum status jinja_replace(struct jinja_run *j, struct str s, struct str from, st
 }
 
 /* Blanks go to the sides named; with both, Python puts the odd one left if width is odd. */
-enum status jinja_center(struct jinja_run *j, struct str s, i64 width, struct str fill, bool left, bool right, struct value *out) {
+enum status jinja_center(struct jinja_run *j, struct str s, i64 width, struct str fill, bool left, bool right,
+                         struct value *out) {
     TRY(run_charge(&j->r, s.n / 16));
     i64 pad = width - (i64)text_len(s);
     if (pad <= 0) {
@@ -62,7 +64,9 @@ enum status jinja_center(struct jinja_run *j, struct str s, i64 width, struct st
     return run_take_value(&j->r, mark, out);
 }
 
-static bool line_end(u32 c) { return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029; }
+static bool line_end(u32 c) {
+    return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
 
 bool jinja_next_line(struct str s, size_t *at, struct str *line) {
     size_t from = *at;
@@ -89,9 +93,10 @@ static enum status cased(struct jinja_run *j, const struct value *v, enum text_c
     return run_take_value(&j->r, mark, out);
 }
 
-#define CASE_METHOD(name, to)                                                                                                  \
-    static enum status method_##name(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) { \
-        return cased(j, v, to, out);                                                                                           \
+#define CASE_METHOD(name, to)                                                                                \
+    static enum status method_##name(struct jinja_run *j, const struct value *v,                             \
+                                     const struct value *a UNUSED, struct value *out) {                      \
+        return cased(j, v, to, out);                                                                         \
     }
 CASE_METHOD(upper, TEXT_UPPER)
 CASE_METHOD(lower, TEXT_LOWER)
@@ -99,10 +104,11 @@ CASE_METHOD(title, TEXT_TITLE)
 CASE_METHOD(capitalize, TEXT_CAPITALIZE)
 CASE_METHOD(swapcase, TEXT_SWAP)
 
-#define CLASS_METHOD(name, class)                                                                                              \
-    static enum status method_##name(struct jinja_run *j, const struct value *v, const struct value *a UNUSED, struct value *out) { \
-        *out = value_bool(text_is(v->s, class));                                                                               \
-        return run_charge(&j->r, v->s.n / 4);                                                                                  \
+#define CLASS_METHOD(name, class)                                                                            \
+    static enum status method_##name(struct jinja_run *j, const struct value *v,                             \
+                                     const struct value *a UNUSED, struct value *out) {                      \
+        *out = value_bool(text_is(v->s, class));                                                             \
+        return run_charge(&j->r, v->s.n / 4);                                                                \
     }
 CLASS_METHOD(isalpha, TEXT_ALPHA)
 CLASS_METHOD(isdigit, TEXT_DIGIT)
@@ -112,7 +118,8 @@ CLASS_METHOD(isupper, TEXT_IS_UPPER)
 CLASS_METHOD(islower, TEXT_IS_LOWER)
 CLASS_METHOD(istitle, TEXT_IS_TITLE)
 
-static enum status strip(struct jinja_run *j, const struct value *v, const struct value *a, bool left, bool right, struct value *out) {
+static enum status strip(struct jinja_run *j, const struct value *v, const struct value *a, bool left,
+                         bool right, struct value *out) {
     struct str chars = STR_NONE;
     if (given(a))
         TRY(need_text(j, a, &chars));
@@ -121,15 +128,18 @@ static enum status strip(struct jinja_run *j, const struct value *v, const struc
     return OK;
 }
 
-static enum status method_strip(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_strip(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     return strip(j, v, a, true, true, out);
 }
 
-static enum status method_lstrip(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_lstrip(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     return strip(j, v, a, true, false, out);
 }
 
-static enum status method_rstrip(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_rstrip(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     return strip(j, v, a, false, true, out);
 }
 
@@ -184,12 +194,14 @@ static size_t find_last(struct str s, struct str what) {
     return SIZE_MAX;
 }
 
-static enum status split_at(struct jinja_run *j, struct str s, struct str by, i64 count, bool from_right, struct value *out) {
+static enum status split_at(struct jinja_run *j, struct str s, struct str by, i64 count, bool from_right,
+                            struct value *out) {
     while (count-- != 0) {
         size_t at = from_right ? find_last(s, by) : str_find(s, by, 0);
         if (at == SIZE_MAX)
             break;
-        TRY(run_append(&j->r, out, value_str(from_right ? str_slice(s, at + by.n, s.n) : str_slice(s, 0, at))));
+        TRY(run_append(&j->r, out,
+                       value_str(from_right ? str_slice(s, at + by.n, s.n) : str_slice(s, 0, at))));
         s = from_right ? str_slice(s, 0, at) : str_slice(s, at + by.n, s.n);
     }
     TRY(run_append(&j->r, out, value_str(s)));
@@ -198,7 +210,8 @@ static enum status split_at(struct jinja_run *j, struct str s, struct str by, i6
     return OK;
 }
 
-static enum status split(struct jinja_run *j, const struct value *v, const struct value *a, bool from_right, struct value *out) {
+static enum status split(struct jinja_run *j, const struct value *v, const struct value *a, bool from_right,
+                         struct value *out) {
     struct str by = STR_NONE;
     i64 count;
     TRY(jinja_int_arg(j, &a[1], -1, &count));
@@ -212,15 +225,18 @@ static enum status split(struct jinja_run *j, const struct value *v, const struc
     return split_at(j, v->s.p ? v->s : STR(""), by, count, from_right, out);
 }
 
-static enum status method_split(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_split(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     return split(j, v, a, false, out);
 }
 
-static enum status method_rsplit(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_rsplit(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     return split(j, v, a, true, out);
 }
 
-static enum status method_splitlines(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_splitlines(struct jinja_run *j, const struct value *v, const struct value *a,
+                                     struct value *out) {
     struct str line;
     size_t at = 0, from = 0;
     *out = value_list();
@@ -232,7 +248,8 @@ static enum status method_splitlines(struct jinja_run *j, const struct value *v,
     return OK;
 }
 
-static enum status partition(struct jinja_run *j, const struct value *v, const struct value *a, bool last, struct value *out) {
+static enum status partition(struct jinja_run *j, const struct value *v, const struct value *a, bool last,
+                             struct value *out) {
     struct str by, s = v->s.p ? v->s : STR("");
     TRY(need_text(j, &a[0], &by));
     if (!by.n)
@@ -255,26 +272,31 @@ static enum status partition(struct jinja_run *j, const struct value *v, const s
     return OK;
 }
 
-static enum status method_partition(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_partition(struct jinja_run *j, const struct value *v, const struct value *a,
+                                    struct value *out) {
     return partition(j, v, a, false, out);
 }
 
-static enum status method_rpartition(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_rpartition(struct jinja_run *j, const struct value *v, const struct value *a,
+                                     struct value *out) {
     return partition(j, v, a, true, out);
 }
 
-static enum status method_join(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_join(struct jinja_run *j, const struct value *v, const struct value *a,
+                               struct value *out) {
     struct value items;
     if (a[0].kind == VALUE_UNDEFINED)
         return run_fail(&j->r, "join needs a list");
     TRY(py_iterate(&j->r, &a[0], &items));
     for (u32 i = 0; i < items.list.n; i++)
         if (items.list.items[i].kind != VALUE_STR)
-            return run_fail(&j->r, "join: item %u is no string but '%s'", i, py_type_name(&items.list.items[i]));
+            return run_fail(&j->r, "join: item %u is no string but '%s'", i,
+                            py_type_name(&items.list.items[i]));
     return jinja_join(j, v->s, &items, out);
 }
 
-static enum status method_replace(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_replace(struct jinja_run *j, const struct value *v, const struct value *a,
+                                  struct value *out) {
     struct str from, to;
     i64 count;
     TRY(need_text(j, &a[0], &from));
@@ -285,7 +307,8 @@ static enum status method_replace(struct jinja_run *j, const struct value *v, co
 
 /* --- searching --- */
 /* The part [a[0], a[1]) of s in code points, as byte range; false if the start is behind the end of s. */
-static enum status window(struct jinja_run *j, struct str s, const struct value *a, size_t *from, size_t *to, bool *valid) {
+static enum status window(struct jinja_run *j, struct str s, const struct value *a, size_t *from, size_t *to,
+                          bool *valid) {
     i64 n = (i64)text_len(s), lo, hi;
     TRY(run_charge(&j->r, s.n / 8 + 1));
     TRY(jinja_int_arg(j, &a[0], 0, &lo));
@@ -298,7 +321,8 @@ static enum status window(struct jinja_run *j, struct str s, const struct value 
     return OK;
 }
 
-static enum status find(struct jinja_run *j, const struct value *v, const struct value *a, bool last, bool must, struct value *out) {
+static enum status find(struct jinja_run *j, const struct value *v, const struct value *a, bool last,
+                        bool must, struct value *out) {
     struct str what, s = v->s.p ? v->s : STR("");
     size_t from, to, at;
     bool valid;
@@ -312,23 +336,28 @@ static enum status find(struct jinja_run *j, const struct value *v, const struct
     return OK;
 }
 
-static enum status method_find(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_find(struct jinja_run *j, const struct value *v, const struct value *a,
+                               struct value *out) {
     return find(j, v, a, false, false, out);
 }
 
-static enum status method_rfind(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_rfind(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     return find(j, v, a, true, false, out);
 }
 
-static enum status method_index(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_index(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     return find(j, v, a, false, true, out);
 }
 
-static enum status method_rindex(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_rindex(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     return find(j, v, a, true, true, out);
 }
 
-static enum status method_count(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_count(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     struct str what;
     size_t from, to;
     bool valid;
@@ -345,7 +374,8 @@ static enum status method_count(struct jinja_run *j, const struct value *v, cons
     return OK;
 }
 
-static enum status affix(struct jinja_run *j, const struct value *v, const struct value *a, bool end, struct value *out) {
+static enum status affix(struct jinja_run *j, const struct value *v, const struct value *a, bool end,
+                         struct value *out) {
     struct value one = value_list(), *all = &one;
     size_t from, to;
     bool valid, is = false;
@@ -362,22 +392,26 @@ static enum status affix(struct jinja_run *j, const struct value *v, const struc
     return OK;
 }
 
-static enum status method_startswith(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_startswith(struct jinja_run *j, const struct value *v, const struct value *a,
+                                     struct value *out) {
     return affix(j, v, a, false, out);
 }
 
-static enum status method_endswith(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_endswith(struct jinja_run *j, const struct value *v, const struct value *a,
+                                   struct value *out) {
     return affix(j, v, a, true, out);
 }
 
-static enum status method_removeprefix(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_removeprefix(struct jinja_run *j, const struct value *v, const struct value *a,
+                                       struct value *out) {
     struct str what;
     TRY(need_text(j, &a[0], &what));
     *out = value_str(str_starts(v->s, what) ? str_slice(v->s, what.n, v->s.n) : v->s);
     return OK;
 }
 
-static enum status method_removesuffix(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_removesuffix(struct jinja_run *j, const struct value *v, const struct value *a,
+                                       struct value *out) {
     struct str what;
     TRY(need_text(j, &a[0], &what));
     *out = value_str(str_ends(v->s, what) ? str_slice(v->s, 0, v->s.n - what.n) : v->s);
@@ -385,7 +419,8 @@ static enum status method_removesuffix(struct jinja_run *j, const struct value *
 }
 
 /* --- widths --- */
-static enum status pad(struct jinja_run *j, const struct value *v, const struct value *a, bool left, bool right, struct value *out) {
+static enum status pad(struct jinja_run *j, const struct value *v, const struct value *a, bool left,
+                       bool right, struct value *out) {
     struct str fill = STR(" ");
     i64 width;
     TRY(jinja_int_arg(j, &a[0], 0, &width));
@@ -394,19 +429,23 @@ static enum status pad(struct jinja_run *j, const struct value *v, const struct 
     return jinja_center(j, v->s, width, fill, left, right, out);
 }
 
-static enum status method_center(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_center(struct jinja_run *j, const struct value *v, const struct value *a,
+                                 struct value *out) {
     return pad(j, v, a, true, true, out);
 }
 
-static enum status method_ljust(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_ljust(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     return pad(j, v, a, false, true, out);
 }
 
-static enum status method_rjust(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_rjust(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     return pad(j, v, a, true, false, out);
 }
 
-static enum status method_zfill(struct jinja_run *j, const struct value *v, const struct value *a, struct value *out) {
+static enum status method_zfill(struct jinja_run *j, const struct value *v, const struct value *a,
+                                struct value *out) {
     i64 width;
     bool sign = v->s.n && (v->s.p[0] == '-' || v->s.p[0] == '+');
     struct value digits;
@@ -418,7 +457,8 @@ static enum status method_zfill(struct jinja_run *j, const struct value *v, cons
     return run_take_value(&j->r, mark, out);
 }
 
-static enum status method_format(struct jinja_run *j, const struct value *v, const struct call_args *args, struct value *out) {
+static enum status method_format(struct jinja_run *j, const struct value *v, const struct call_args *args,
+                                 struct value *out) {
     struct value pos = value_list(), kw;
     TRY(run_object(&j->r, &kw));
     for (u32 i = 0; i < args->n; i++)

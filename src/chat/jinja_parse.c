@@ -18,7 +18,8 @@ enum status parse_fail(struct jinja_parser *p, const char *fmt, ...) {
 }
 
 static enum status parse_full(struct jinja_parser *p) {
-    return err_set(p->err, ERR_TOO_LARGE, "template, line %u: the template takes too much memory", p->at->line);
+    return err_set(p->err, ERR_TOO_LARGE, "template, line %u: the template takes too much memory",
+                   p->at->line);
 }
 
 enum status parse_node(struct jinja_parser *p, enum node_kind kind, struct node **out) {
@@ -74,7 +75,9 @@ enum status parse_expect(struct jinja_parser *p, enum token kind, const char *wh
     return parse_skip(p, kind) ? OK : parse_fail(p, "expected %s", what);
 }
 
-static enum status parse_block_end(struct jinja_parser *p) { return parse_expect(p, TOK_BLOCK_END, "the end of the tag"); }
+static enum status parse_block_end(struct jinja_parser *p) {
+    return parse_expect(p, TOK_BLOCK_END, "the end of the tag");
+}
 
 /* --- statements; p->at is behind the statement's name --- */
 static enum status parse_if(struct jinja_parser *p, struct node *n) {
@@ -273,10 +276,22 @@ static enum status parse_print(struct jinja_parser *p, struct node *n) {
 }
 
 static enum status parse_statement(struct jinja_parser *p, struct node **out) {
-    static const struct { const char *name; enum status (*parse)(struct jinja_parser *, struct node *); } statements[] = {
-        {"if", parse_if},       {"for", parse_for},     {"set", parse_set},           {"macro", parse_macro},
-        {"call", parse_call},   {"with", parse_with},   {"filter", parse_filter_block}, {"block", parse_block},
-        {"break", parse_break}, {"continue", parse_continue}, {"generation", parse_generation}, {"print", parse_print},
+    static const struct {
+        const char *name;
+        enum status (*parse)(struct jinja_parser *, struct node *);
+    } statements[] = {
+        {"if", parse_if},
+        {"for", parse_for},
+        {"set", parse_set},
+        {"macro", parse_macro},
+        {"call", parse_call},
+        {"with", parse_with},
+        {"filter", parse_filter_block},
+        {"block", parse_block},
+        {"break", parse_break},
+        {"continue", parse_continue},
+        {"generation", parse_generation},
+        {"print", parse_print},
     };
     for (size_t i = 0; i < ARRAY_LEN(statements); i++) {
         if (!parse_is_word(p, statements[i].name))
@@ -343,7 +358,8 @@ static enum status jinja_parse(struct jinja *t, struct jinja_token *tokens, stru
 
 enum status jinja_open(struct str source, struct jinja **out, struct err *err) {
     if (source.n > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, ERR_TOO_LARGE, "the template has %zu bytes; at most %u are allowed", source.n, LIMIT_TEMPLATE_BYTES);
+        return err_set(err, ERR_TOO_LARGE, "the template has %zu bytes; at most %u are allowed", source.n,
+                       LIMIT_TEMPLATE_BYTES);
     struct jinja *t = xcalloc(1, sizeof *t);
     struct jinja_tokens tokens = {0};
     arena_init(&t->arena, LIMIT_TEMPLATE_MEMORY_BYTES);

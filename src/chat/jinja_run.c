@@ -1,5 +1,6 @@
 /* jinja_run.c - runs statements. Output goes to the run's text; variables live in a chain of scopes: a loop
- * body, a macro, a block has its own, an if has not (as in Jinja: what a loop sets is gone after the turn). */
+ * body, a macro, a block has its own, an if has not (as in Jinja: what a loop sets is gone after the turn).
+ */
 #include "base/limit.h"
 #include "chat/jinja.h"
 
@@ -91,7 +92,8 @@ static enum status exec_if(struct jinja_run *j, const struct node *n) {
 }
 
 /* The items for which the loop's own condition holds. */
-static enum status filter_items(struct jinja_run *j, const struct node *n, const struct value *items, struct value *out) {
+static enum status filter_items(struct jinja_run *j, const struct node *n, const struct value *items,
+                                struct value *out) {
     *out = value_list();
     for (u32 i = 0; i < items->list.n; i++) {
         struct scope *saved;
@@ -185,7 +187,8 @@ static enum status exec_call(struct jinja_run *j, const struct node *n) {
     if (args.n_kw)
         memcpy(kw, args.kw, args.n_kw * sizeof *kw);
     kw[args.n_kw].name = STR("caller");
-    TRY(jinja_callable(j, (struct callable){.kind = CALL_MACRO, .node = n->b, .scope = j->scope}, &kw[args.n_kw].v));
+    TRY(jinja_callable(j, (struct callable){.kind = CALL_MACRO, .node = n->b, .scope = j->scope},
+                       &kw[args.n_kw].v));
     args.kw = kw;
     args.n_kw++;
     TRY(jinja_call(j, &f, &args, &v));

@@ -37,9 +37,7 @@ static void json_blank(struct json_reader *r) {
         r->at++;
 }
 
-static int json_peek(const struct json_reader *r) {
-    return r->at < r->text.n ? (u8)r->text.p[r->at] : -1;
-}
+static int json_peek(const struct json_reader *r) { return r->at < r->text.n ? (u8)r->text.p[r->at] : -1; }
 
 static bool json_hex4(struct json_reader *r, u32 *out) {
     if (r->text.n - r->at < 4)
@@ -66,7 +64,8 @@ static enum status json_unicode(struct json_reader *r) {
     u32 c;
     if (!json_hex4(r, &c))
         return json_fail(r, "\\u needs four hexadecimal digits");
-    if (c >= 0xd800 && c < 0xdc00 && r->text.n - r->at >= 2 && r->text.p[r->at] == '\\' && r->text.p[r->at + 1] == 'u') {
+    if (c >= 0xd800 && c < 0xdc00 && r->text.n - r->at >= 2 && r->text.p[r->at] == '\\' &&
+        r->text.p[r->at + 1] == 'u') {
         size_t back = r->at;
         u32 low = 0;
         r->at += 2;
@@ -293,7 +292,8 @@ struct json_writer {
 
 static enum status json_out(struct json_writer *w, const void *p, size_t n) {
     if (n > w->style->limit_bytes || w->b->n > w->style->limit_bytes - n)
-        return err_set(w->err, ERR_TOO_LARGE, "the text would be larger than %zu bytes", w->style->limit_bytes);
+        return err_set(w->err, ERR_TOO_LARGE, "the text would be larger than %zu bytes",
+                       w->style->limit_bytes);
     buf_add(w->b, p, n);
     return OK;
 }
@@ -422,7 +422,8 @@ static int compare_keys(const void *a, const void *b) {
     return c ? c : (x->s.n > y->s.n) - (x->s.n < y->s.n);
 }
 
-static enum status json_write_members(struct json_writer *w, const struct value *v, const struct value *keys) {
+static enum status json_write_members(struct json_writer *w, const struct value *v,
+                                      const struct value *keys) {
     u32 n = value_object_len(v);
     for (u32 i = 0; i < n; i++) {
         struct value key, item;
@@ -494,17 +495,20 @@ static enum status json_write_value(struct json_writer *w, const struct value *v
     if (w->style->go)
         return json_out(w, "null", 4);
     return err_set(w->err, ERR_INVALID, "%s is not JSON serializable",
-                   v->kind == VALUE_UNDEFINED ? "an undefined value" : "a value that is no string, number, list or dict");
+                   v->kind == VALUE_UNDEFINED ? "an undefined value"
+                                              : "a value that is no string, number, list or dict");
 }
 
-enum status value_write_json(struct buf *b, const struct value *v, const struct json_style *style, struct err *err) {
+enum status value_write_json(struct buf *b, const struct value *v, const struct json_style *style,
+                             struct err *err) {
     struct json_writer w = {b, style, 0, err};
     return json_write_value(&w, v);
 }
 
 void value_to_json(struct buf *b, const struct value *v, int indent) {
     static const char blanks[] = "                ";
-    struct json_style style = {.comma = indent < 0 ? STR(", ") : STR(","), .colon = STR(": "), .limit_bytes = SIZE_MAX};
+    struct json_style style = {
+        .comma = indent < 0 ? STR(", ") : STR(","), .colon = STR(": "), .limit_bytes = SIZE_MAX};
     if (indent >= 0)
         style.indent = (struct str){blanks, MIN((size_t)indent, sizeof blanks - 1)};
     size_t before = b->n;

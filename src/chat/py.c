@@ -7,10 +7,10 @@
 #include "chat/text.h"
 
 const char *py_type_name(const struct value *v) {
-    static const char *const list_names[] = {[FORM_PLAIN] = "list",         [FORM_TUPLE] = "tuple",
-                                             [FORM_RANGE] = "range",        [FORM_GENERATOR] = "generator",
-                                             [FORM_KEYS] = "dict_keys",     [FORM_VALUES] = "dict_values",
-                                             [FORM_ITEMS] = "dict_items"};
+    static const char *const list_names[] = {
+        [FORM_PLAIN] = "list",          [FORM_TUPLE] = "tuple",    [FORM_RANGE] = "range",
+        [FORM_GENERATOR] = "generator", [FORM_KEYS] = "dict_keys", [FORM_VALUES] = "dict_values",
+        [FORM_ITEMS] = "dict_items"};
     switch (v->kind) {
     case VALUE_UNDEFINED: return "Undefined";
     case VALUE_NONE: return "NoneType";
@@ -180,7 +180,8 @@ enum status py_sort(struct run *r, struct value *items, struct value *keys, u32 
                 bool second = a == mid;
                 if (!second && b < hi) {
                     int c;
-                    TRY(reverse ? py_compare(r, &from[1][a], &from[1][b], &c) : py_compare(r, &from[1][b], &from[1][a], &c));
+                    TRY(reverse ? py_compare(r, &from[1][a], &from[1][b], &c)
+                                : py_compare(r, &from[1][b], &from[1][a], &c));
                     second = c == -1;
                 }
                 u64 pick = second ? b++ : a++;
@@ -397,7 +398,8 @@ enum status py_hashable(struct run *r, const struct value *key) {
 
 static bool indexable(const struct value *v) { return v->kind == VALUE_LIST && v->form <= FORM_RANGE; }
 
-enum status py_item(struct run *r, const struct value *v, const struct value *key, struct value *out, bool *found) {
+enum status py_item(struct run *r, const struct value *v, const struct value *key, struct value *out,
+                    bool *found) {
     i64 i;
     *found = false;
     if (v->kind == VALUE_OBJECT && v->form != FORM_NAMESPACE) {
@@ -424,7 +426,8 @@ enum status py_item(struct run *r, const struct value *v, const struct value *ke
 }
 
 /* Python's slice.indices(n): the parts clamped to what exists; *count items from *start on. */
-static enum status slice_bounds(struct run *r, const struct value part[3], i64 n, i64 *start, i64 *step, i64 *count) {
+static enum status slice_bounds(struct run *r, const struct value part[3], i64 n, i64 *start, i64 *step,
+                                i64 *count) {
     i64 v[3] = {0, 0, 1};
     bool given[3];
     for (int i = 0; i < 3; i++) {
@@ -449,7 +452,8 @@ static enum status slice_bounds(struct run *r, const struct value part[3], i64 n
     return OK;
 }
 
-static enum status slice_text(struct run *r, const struct value *v, const struct value part[3], struct value *out) {
+static enum status slice_text(struct run *r, const struct value *v, const struct value part[3],
+                              struct value *out) {
     i64 start, step, count;
     TRY(run_charge(r, v->s.n / 8 + 1));
     TRY(slice_bounds(r, part, (i64)text_len(v->s), &start, &step, &count));

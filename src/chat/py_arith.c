@@ -103,7 +103,8 @@ static enum status join_text(struct run *r, const struct value *a, const struct 
     return OK;
 }
 
-static enum status join_lists(struct run *r, const struct value *a, const struct value *b, struct value *out) {
+static enum status join_lists(struct run *r, const struct value *a, const struct value *b,
+                              struct value *out) {
     *out = value_list();
     out->form = a->form;
     u64 n = (u64)a->list.n + b->list.n;
@@ -146,7 +147,8 @@ static bool repeatable(const struct value *v) {
     return v->kind == VALUE_STR || (v->kind == VALUE_LIST && v->form <= FORM_TUPLE);
 }
 
-enum status py_binary(struct run *r, enum py_op op, const struct value *a, const struct value *b, struct value *out) {
+enum status py_binary(struct run *r, enum py_op op, const struct value *a, const struct value *b,
+                      struct value *out) {
     static const char *const signs[] = {"+", "-", "*", "/", "//", "%", "**"};
     i64 x, y;
     if (py_to_index(a, &x) && py_to_index(b, &y))
@@ -167,7 +169,8 @@ enum status py_binary(struct run *r, enum py_op op, const struct value *a, const
         struct str name = a->kind == VALUE_UNDEFINED ? a->s : b->s;
         return run_fail(r, "'%.*s' is undefined", STR_FMT(name));
     }
-    return run_fail(r, "'%s' does not work on values of the kinds '%s' and '%s'", signs[op], py_type_name(a), py_type_name(b));
+    return run_fail(r, "'%s' does not work on values of the kinds '%s' and '%s'", signs[op], py_type_name(a),
+                    py_type_name(b));
 }
 
 enum status py_negate(struct run *r, const struct value *v, struct value *out) {

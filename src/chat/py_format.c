@@ -19,7 +19,8 @@ struct spec {
 /* Wider fields than this are an attack on memory, not a layout. */
 #define FIELD_WIDTH_MAX 100000
 
-static enum status put_padded(struct run *r, const struct spec *s, struct str sign, struct str body, char align) {
+static enum status put_padded(struct run *r, const struct spec *s, struct str sign, struct str body,
+                              char align) {
     i64 pad = s->width - (i64)(text_len(sign) + text_len(body));
     i64 left = pad <= 0 ? 0 : align == '>' || align == '=' ? pad : align == '^' ? pad / 2 : 0;
     TRY(run_charge(r, (u64)MAX(pad, 0)));
@@ -41,7 +42,8 @@ static struct str sign_of(const struct spec *s, bool negative) {
 
 /* Digits in groups: of three for decimal numbers, of four for the others. */
 static struct str grouped(const struct spec *s, struct str digits, char *out) {
-    size_t whole = 0, n = 0, group = s->type == 'x' || s->type == 'X' || s->type == 'o' || s->type == 'b' ? 4 : 3;
+    size_t whole = 0, n = 0,
+           group = s->type == 'x' || s->type == 'X' || s->type == 'o' || s->type == 'b' ? 4 : 3;
     while (whole < digits.n && digits.p[whole] != '.' && digits.p[whole] != 'e' && digits.p[whole] != 'E')
         whole++;
     for (size_t i = 0; i < digits.n; i++) {
@@ -62,7 +64,8 @@ static enum status put_int(struct run *r, const struct spec *s, i64 v) {
     while (u /= base);
     if (s->alternate && base != 10)
         snprintf(prefix, sizeof prefix, "0%c", s->type);
-    struct str sign = sign_of(s, v < 0), body = grouped(s, (struct str){digits + at, sizeof digits - at}, all);
+    struct str sign = sign_of(s, v < 0),
+               body = grouped(s, (struct str){digits + at, sizeof digits - at}, all);
     char head[8];
     int n = snprintf(head, sizeof head, "%.*s%s", STR_FMT(sign), prefix);
     return put_padded(r, s, (struct str){head, (size_t)n}, body, s->align ? s->align : '>');
@@ -231,7 +234,8 @@ enum status py_percent(struct run *r, struct str format, const struct value *arg
     }
     bool tuple = args->kind == VALUE_LIST && args->form == FORM_TUPLE;
     /* What Python takes for a mapping may stay unused. */
-    bool mapping = args->kind == VALUE_OBJECT || args->kind == VALUE_UNDEFINED || (args->kind == VALUE_LIST && args->form <= FORM_RANGE);
+    bool mapping = args->kind == VALUE_OBJECT || args->kind == VALUE_UNDEFINED ||
+                   (args->kind == VALUE_LIST && args->form <= FORM_RANGE);
     bool rest = tuple ? p.next < args->list.n : !p.next && !mapping;
     if (rest && !p.by_name)
         return run_fail(r, "not all arguments are used by the format");
@@ -282,7 +286,8 @@ static enum status parse_spec(struct run *r, struct str text, struct spec *s) {
     }
     if (at < text.n)
         s->type = text.p[at++];
-    if (at < text.n || s->width > FIELD_WIDTH_MAX || s->precision > FIELD_WIDTH_MAX || (s->type && !strchr("sdbcoxXeEfFgGn%", s->type)))
+    if (at < text.n || s->width > FIELD_WIDTH_MAX || s->precision > FIELD_WIDTH_MAX ||
+        (s->type && !strchr("sdbcoxXeEfFgGn%", s->type)))
         return run_fail(r, "wrong format '%.*s'", STR_FMT(text));
     return OK;
 }
@@ -368,7 +373,8 @@ static enum status format_field(struct format *f, struct str field) {
     return put_by_spec(f->r, spec, &v);
 }
 
-enum status py_format(struct run *r, struct str format, const struct value *args, const struct value *kwargs, struct value *out) {
+enum status py_format(struct run *r, struct str format, const struct value *args, const struct value *kwargs,
+                      struct value *out) {
     struct format f = {r, args, kwargs, 0};
     size_t mark = run_mark(r);
     TRY(run_charge(r, format.n));

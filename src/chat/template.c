@@ -14,7 +14,8 @@ struct chat_template {
     struct go_template *go;
 };
 
-enum status template_open(struct str source, enum template_kind kind, struct chat_template **out, struct err *err) {
+enum status template_open(struct str source, enum template_kind kind, struct chat_template **out,
+                          struct err *err) {
     struct chat_template *t = xcalloc(1, sizeof *t);
     t->kind = kind;
     enum status s = kind == TEMPLATE_GO ? go_open(source, &t->go, err) : jinja_open(source, &t->jinja, err);
@@ -36,25 +37,32 @@ void template_close(struct chat_template *t) {
 
 enum template_kind template_kind_of(const struct chat_template *t) { return t->kind; }
 
-u64 template_bytes(const struct chat_template *t) { return sizeof *t + (t->go ? t->go->arena.used_bytes : t->jinja->arena.used_bytes); }
+u64 template_bytes(const struct chat_template *t) {
+    return sizeof *t + (t->go ? t->go->arena.used_bytes : t->jinja->arena.used_bytes);
+}
 
 bool template_mentions(const struct chat_template *t, const char *field) {
     check(t->go != NULL);
     return value_get(&t->go->mentioned, str_of(field)).kind != VALUE_UNDEFINED;
 }
 
-enum status template_render(const struct chat_template *t, const struct value *root, i64 now_unix, i32 utc_offset_s,
-                            struct buf *out, struct err *err) {
+enum status template_render(const struct chat_template *t, const struct value *root, i64 now_unix,
+                            i32 utc_offset_s, struct buf *out, struct err *err) {
     return template_render_part(t, root, now_unix, utc_offset_s, false, out, err);
 }
 
-enum status template_render_part(const struct chat_template *t, const struct value *root, i64 now_unix, i32 utc_offset_s, bool cut,
-                                 struct buf *out, struct err *err) {
+enum status template_render_part(const struct chat_template *t, const struct value *root, i64 now_unix,
+                                 i32 utc_offset_s, bool cut, struct buf *out, struct err *err) {
     struct arena arena;
     arena_init(&arena, LIMIT_TEMPLATE_MEMORY_BYTES);
     size_t before = out->n;
-    struct run r = {.arena = &arena, .text = out, .text_bytes_max = before + LIMIT_TEMPLATE_OUTPUT_BYTES,
-                    .steps_left = LIMIT_TEMPLATE_STEPS, .now_unix = now_unix, .utc_offset_s = utc_offset_s, .err = err};
+    struct run r = {.arena = &arena,
+                    .text = out,
+                    .text_bytes_max = before + LIMIT_TEMPLATE_OUTPUT_BYTES,
+                    .steps_left = LIMIT_TEMPLATE_STEPS,
+                    .now_unix = now_unix,
+                    .utc_offset_s = utc_offset_s,
+                    .err = err};
     enum status s = t->go ? go_render(t->go, root, cut, &r) : jinja_render(t->jinja, root, &r);
     if (s != OK)
         out->n = before;
@@ -70,10 +78,13 @@ static bool mentions(struct str source, const char *const *words) {
 }
 
 struct template_facts template_facts(struct str source, enum template_kind kind) {
-    static const char *const jinja_tools[] = {"tools", NULL}, *const go_tools[] = {".Tools", NULL}, *const go_insert[] = {".Suffix", NULL};
-    static const char *const jinja_thinking[] = {"enable_thinking", "reasoning_content", "reasoning_effort", "<think>", ".thinking", NULL};
+    static const char *const jinja_tools[] = {"tools", NULL}, *const go_tools[] = {".Tools", NULL},
+                             *const go_insert[] = {".Suffix", NULL};
+    static const char *const jinja_thinking[] = {"enable_thinking", "reasoning_content", "reasoning_effort",
+                                                 "<think>",         ".thinking",         NULL};
     static const char *const go_thinking[] = {".Thinking", NULL};
     if (kind == TEMPLATE_GO)
-        return (struct template_facts){mentions(source, go_tools), mentions(source, go_thinking), mentions(source, go_insert)};
+        return (struct template_facts){mentions(source, go_tools), mentions(source, go_thinking),
+                                       mentions(source, go_insert)};
     return (struct template_facts){mentions(source, jinja_tools), mentions(source, jinja_thinking), false};
 }

@@ -33,8 +33,8 @@ size_t text_offset(struct str s, size_t i) {
 bool text_is_space(u32 c) {
     if (c < 0x80)
         return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20);
-    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202f || c == 0x205f || c == 0x3000;
+    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 static bool strippable(u32 c, struct str chars) {
@@ -99,7 +99,8 @@ static enum status put_letter(struct run *r, u32 c, enum letter_case to) {
     else if (to == LETTER_LOWER)
         out[0] = (u32)utf8proc_tolower((utf8proc_int32_t)c);
     else
-        out[0] = (u32)(to == LETTER_UPPER ? utf8proc_toupper((utf8proc_int32_t)c) : utf8proc_totitle((utf8proc_int32_t)c));
+        out[0] = (u32)(to == LETTER_UPPER ? utf8proc_toupper((utf8proc_int32_t)c)
+                                          : utf8proc_totitle((utf8proc_int32_t)c));
     for (u32 i = 0; i < 3 && (i == 0 || out[i]); i++) {
         char t[4];
         TRY(run_put(r, (struct str){t, utf8_encode(out[i], t)}));
@@ -118,7 +119,8 @@ static bool is_cased(u32 c) {
 static bool is_ignorable(u32 c) {
     utf8proc_category_t g = category(c);
     return c == '\'' || c == '.' || c == ':' || c == 0xb7 || c == 0x2019 || g == UTF8PROC_CATEGORY_MN ||
-           g == UTF8PROC_CATEGORY_ME || g == UTF8PROC_CATEGORY_CF || g == UTF8PROC_CATEGORY_LM || g == UTF8PROC_CATEGORY_SK;
+           g == UTF8PROC_CATEGORY_ME || g == UTF8PROC_CATEGORY_CF || g == UTF8PROC_CATEGORY_LM ||
+           g == UTF8PROC_CATEGORY_SK;
 }
 
 /* A capital sigma at [at, next) becomes the final form if a letter is before it and none behind. */
@@ -153,7 +155,8 @@ static enum letter_case letter_case_of(enum text_case to, u32 c, bool start, boo
     return LETTER_LOWER;
 }
 
-/* Python's title() starts a word behind anything uncased; Jinja's filter behind white space, -, (, {, [, <. */
+/* Python's title() starts a word behind anything uncased; Jinja's filter behind white space, -, (, {, [, <.
+ */
 static bool word_goes_on(enum text_case to, u32 c) {
     if (to == TEXT_JINJA_TITLE)
         return !text_is_space(c) && c != '-' && c != '(' && c != '{' && c != '[' && c != '<';
@@ -189,7 +192,8 @@ static bool is_numeric(u32 c) {
 }
 
 static bool is_digit(u32 c) {
-    return category(c) == UTF8PROC_CATEGORY_ND || c == 0xb2 || c == 0xb3 || c == 0xb9 || (c >= 0x2070 && c <= 0x2089 && is_numeric(c));
+    return category(c) == UTF8PROC_CATEGORY_ND || c == 0xb2 || c == 0xb3 || c == 0xb9 ||
+           (c >= 0x2070 && c <= 0x2089 && is_numeric(c));
 }
 
 bool text_is(struct str s, enum text_class k) {
@@ -197,7 +201,8 @@ bool text_is(struct str s, enum text_class k) {
     for (size_t at = 0; at < s.n;) {
         u32 c = text_next(s, &at);
         utf8proc_category_t g = category(c);
-        bool upper = g == UTF8PROC_CATEGORY_LU || g == UTF8PROC_CATEGORY_LT, lower = g == UTF8PROC_CATEGORY_LL;
+        bool upper = g == UTF8PROC_CATEGORY_LU || g == UTF8PROC_CATEGORY_LT,
+             lower = g == UTF8PROC_CATEGORY_LL;
         bool bad = false;
         switch (k) {
         case TEXT_ALPHA: bad = !is_alpha(c); break;

@@ -14,14 +14,22 @@ struct value_member {
 struct value_object {
     struct value_member *members; /* [cap] */
     u32 n, cap;
-    u32 *index; /* [n_index] position + 1 of a member, 0 = free; NULL while n <= OBJECT_LINEAR_MAX */
+    u32 *index;  /* [n_index] position + 1 of a member, 0 = free; NULL while n <= OBJECT_LINEAR_MAX */
     u32 n_index; /* a power of two, at least 2 * n */
 };
 
-struct value value_str(struct str s) { return (struct value){.kind = VALUE_STR, .s = s}; }
-struct value value_int(i64 i) { return (struct value){.kind = VALUE_INT, .i = i}; }
-struct value value_bool(bool b) { return (struct value){.kind = VALUE_BOOL, .b = b}; }
-struct value value_list(void) { return (struct value){.kind = VALUE_LIST}; }
+struct value value_str(struct str s) {
+    return (struct value){.kind = VALUE_STR, .s = s};
+}
+struct value value_int(i64 i) {
+    return (struct value){.kind = VALUE_INT, .i = i};
+}
+struct value value_bool(bool b) {
+    return (struct value){.kind = VALUE_BOOL, .b = b};
+}
+struct value value_list(void) {
+    return (struct value){.kind = VALUE_LIST};
+}
 
 struct value value_object(struct arena *a) {
     struct value v;

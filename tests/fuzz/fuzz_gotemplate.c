@@ -1,13 +1,16 @@
-/* fuzz_gotemplate.c - a Go template over variables like those of a chat. It may fail, but only with a status; a second run
- * gives the same text. */
+/* fuzz_gotemplate.c - a Go template over variables like those of a chat. It may fail, but only with a status;
+ * a second run gives the same text. */
 #include "chat/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char variables[] =
-    "{\"S\":\"Hello, W\\u00f6rld \\n\",\"N\":5,\"F\":2.5,\"B\":true,\"No\":null,\"L\":[3,1,2],\"D\":{\"x\":1,\"y\":\"z\",\"K\":{\"q\":[1]}},"
+    "{\"S\":\"Hello, W\\u00f6rld "
+    "\\n\",\"N\":5,\"F\":2.5,\"B\":true,\"No\":null,\"L\":[3,1,2],\"D\":{\"x\":1,\"y\":\"z\",\"K\":{\"q\":[1]"
+    "}},"
     "\"System\":\"sys\",\"Prompt\":\"p\",\"Response\":\"r\",\"Tools\":[{\"Function\":{\"Name\":\"f\"}}],"
-    "\"Messages\":[{\"Role\":\"user\",\"Content\":\"hi\"},{\"Role\":\"assistant\",\"ToolCalls\":[{\"Function\":{\"Name\":\"f\",\"Arguments\":{\"a\":1}}}]}]}";
+    "\"Messages\":[{\"Role\":\"user\",\"Content\":\"hi\"},{\"Role\":\"assistant\",\"ToolCalls\":[{"
+    "\"Function\":{\"Name\":\"f\",\"Arguments\":{\"a\":1}}}]}]}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct arena arena;

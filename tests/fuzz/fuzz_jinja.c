@@ -1,13 +1,17 @@
-/* fuzz_jinja.c - a Jinja template over variables like those of a chat. It may fail, but only with a status; a second run
- * gives the same text. */
+/* fuzz_jinja.c - a Jinja template over variables like those of a chat. It may fail, but only with a status; a
+ * second run gives the same text. */
 #include "chat/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char variables[] =
-    "{\"s\":\"Hello, W\\u00f6rld \\n\",\"n\":5,\"f\":2.5,\"b\":true,\"no\":null,\"l\":[3,1,2],\"ls\":[\"b\",\"A\"],\"d\":{\"x\":1,\"y\":\"z\",\"k\":{\"q\":[1]}},"
-    "\"bos_token\":\"<s>\",\"add_generation_prompt\":true,\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}],"
-    "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]}]}";
+    "{\"s\":\"Hello, W\\u00f6rld "
+    "\\n\",\"n\":5,\"f\":2.5,\"b\":true,\"no\":null,\"l\":[3,1,2],\"ls\":[\"b\",\"A\"],\"d\":{\"x\":1,\"y\":"
+    "\"z\",\"k\":{\"q\":[1]}},"
+    "\"bos_token\":\"<s>\",\"add_generation_prompt\":true,\"tools\":[{\"type\":\"function\",\"function\":{"
+    "\"name\":\"f\"}}],"
+    "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"\",\"tool_"
+    "calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"a\":1}}}]}]}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct arena arena;

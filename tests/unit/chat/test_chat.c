@@ -1,5 +1,5 @@
-/* Prompts: variables, one BOS, dropped messages, the cut, Go's turns. The tokenizers are the tiny vocabularies of
- * tests/golden/data/tok. */
+/* Prompts: variables, one BOS, dropped messages, the cut, Go's turns. The tokenizers are the tiny
+ * vocabularies of tests/golden/data/tok. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,7 +37,8 @@ static void open_vocab(struct fixture *f, const char *name) {
     void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     assert_true(data != MAP_FAILED);
     close(fd);
-    if (gguf_parse(&g, data, (size_t)st.st_size, &f->err) != OK || tokenizer_open(&g, &f->tokenizer, &f->err) != OK)
+    if (gguf_parse(&g, data, (size_t)st.st_size, &f->err) != OK ||
+        tokenizer_open(&g, &f->tokenizer, &f->err) != OK)
         fail_msg("%s: %s", path, f->err.text);
     gguf_release(&g);
     munmap(data, (size_t)st.st_size);
@@ -81,19 +82,25 @@ static struct gen_message message(enum gen_role role, const char *content) {
     return (struct gen_message){.role = role, .content = str_of(content)};
 }
 
-#define PLAIN "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+#define PLAIN                                                                                                \
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt "           \
+    "%}<assistant>{% endif %}"
 
 /* Goal: the variables that a template sees. */
 static void test_variables(void **state) {
     struct fixture f;
     (void)state;
     start(&f, "spm",
-          "{{ bos_token }}|{{ eos_token }}|{{ tools|tojson if tools else 'none' }}|{{ enable_thinking }}|{{ reasoning_effort }}|{{ extra }}|"
-          "{% for m in messages %}{{ m.role }}:{{ m.content }}:{{ m.reasoning_content }}:{{ m.name }}:{{ m.tool_call_id }}"
-          "{% for c in m.tool_calls or [] %}{{ c.type }} {{ c.function.name }} {{ c.function.arguments.a }} {{ c.id }}{% endfor %};{% endfor %}",
+          "{{ bos_token }}|{{ eos_token }}|{{ tools|tojson if tools else 'none' }}|{{ enable_thinking }}|{{ "
+          "reasoning_effort }}|{{ extra }}|"
+          "{% for m in messages %}{{ m.role }}:{{ m.content }}:{{ m.reasoning_content }}:{{ m.name }}:{{ "
+          "m.tool_call_id }}"
+          "{% for c in m.tool_calls or [] %}{{ c.type }} {{ c.function.name }} {{ c.function.arguments.a }} "
+          "{{ c.id }}{% endfor %};{% endfor %}",
           TEMPLATE_JINJA);
     struct gen_tool_call call = {STR("id1"), STR("f"), STR("{\"b\":0,\"a\":[1]}")};
-    struct gen_message messages[3] = {message(ROLE_USER, "q"), message(ROLE_ASSISTANT, ""), message(ROLE_TOOL, "r")};
+    struct gen_message messages[3] = {message(ROLE_USER, "q"), message(ROLE_ASSISTANT, ""),
+                                      message(ROLE_TOOL, "r")};
     messages[1].thinking = STR("hm");
     messages[1].tool_calls = &call;
     messages[1].n_tool_calls = 1;
@@ -104,7 +111,8 @@ static void test_variables(void **state) {
     f.request.tools = STR("[{\"z\":1,\"a\":2}]");
     f.request.think = GEN_THINK_LOW;
     f.request.template_kwargs = STR("{\"extra\":\"x\",\"messages\":[]}");
-    rendered(&f, "<s>|</s>|[{\"z\": 1, \"a\": 2}]|True|low|x|user:q:::;assistant::hm::function f [1] id1;tool:r::f:id1;");
+    rendered(&f, "<s>|</s>|[{\"z\": 1, \"a\": 2}]|True|low|x|user:q:::;assistant::hm::function f [1] "
+                 "id1;tool:r::f:id1;");
     f.request.tool_choice = GEN_TOOLS_NONE;
     f.request.think = GEN_THINK_DEFAULT;
     f.request.template_kwargs = STR_NONE;
@@ -180,8 +188,8 @@ static void test_bos(void **state) {
     end(&f);
 }
 
-/* Goal: the longest suffix that fits, with the system messages and the last one; never fewer. Method: every context
- * size against a search that tries all starts. */
+/* Goal: the longest suffix that fits, with the system messages and the last one; never fewer. Method: every
+ * context size against a search that tries all starts. */
 static void test_drop(void **state) {
     struct fixture f;
     struct gen_message messages[24];
@@ -189,7 +197,8 @@ static void test_drop(void **state) {
     (void)state;
     start(&f, "bpe_gpt2", PLAIN, TEMPLATE_JINJA);
     for (u32 i = 0; i < 24; i++) {
-        snprintf(texts[i], sizeof texts[i], "message %u %.*s", i, (int)(i * 7 % 40), "a rather long tail of words to make a difference");
+        snprintf(texts[i], sizeof texts[i], "message %u %.*s", i, (int)(i * 7 % 40),
+                 "a rather long tail of words to make a difference");
         messages[i] = message(i == 5 ? ROLE_SYSTEM : i % 2 ? ROLE_ASSISTANT : ROLE_USER, texts[i]);
     }
     messages[23].role = ROLE_USER;
@@ -232,14 +241,21 @@ static void test_drop(void **state) {
     end(&f);
 }
 
-/* Goal: a template that refuses to begin with the assistant gets the next message of the user as the first. */
+/* Goal: a template that refuses to begin with the assistant gets the next message of the user as the first.
+ */
 static void test_refused_start(void **state) {
     struct fixture f;
     struct gen_message messages[20];
     (void)state;
-    start(&f, "bpe_gpt2", "{% if messages[0].role != 'user' %}{{ raise_exception('starts with ' + messages[0].role) }}{% endif %}" PLAIN, TEMPLATE_JINJA);
+    start(&f, "bpe_gpt2",
+          "{% if messages[0].role != 'user' %}{{ raise_exception('starts with ' + messages[0].role) }}{% "
+          "endif %}" PLAIN,
+          TEMPLATE_JINJA);
     for (u32 i = 0; i < 20; i++)
-        messages[i] = message(i % 5 == 0 || i == 19 ? ROLE_USER : i % 5 == 2 ? ROLE_TOOL : ROLE_ASSISTANT, "eight tokens or more in a text");
+        messages[i] = message(i % 5 == 0 || i == 19 ? ROLE_USER
+                              : i % 5 == 2          ? ROLE_TOOL
+                                                    : ROLE_ASSISTANT,
+                              "eight tokens or more in a text");
     f.request.messages = messages;
     f.request.n_messages = 20;
     for (u32 num_ctx = 40; num_ctx < 400; num_ctx += 13) {
@@ -282,7 +298,8 @@ static void test_cut(void **state) {
             assert_int_equal(f.prompt.ids.n, total);
             assert_int_equal(f.prompt.n_dropped, n - total);
             assert_memory_equal(f.prompt.ids.ids, all, keep * sizeof *all);
-            assert_memory_equal(f.prompt.ids.ids + keep, all + n - (total - keep), (total - keep) * sizeof *all);
+            assert_memory_equal(f.prompt.ids.ids + keep, all + n - (total - keep),
+                                (total - keep) * sizeof *all);
         }
     }
     f.request.truncate = false;
@@ -293,20 +310,27 @@ static void test_cut(void **state) {
     end(&f);
 }
 
-/* Goal: the Go forms: messages merged by role, older templates turn by turn and cut at .Response, a suffix. */
+/* Goal: the Go forms: messages merged by role, older templates turn by turn and cut at .Response, a suffix.
+ */
 static void test_go(void **state) {
     struct fixture f;
     (void)state;
-    struct gen_message messages[6] = {message(ROLE_SYSTEM, "S1"), message(ROLE_USER, "a"), message(ROLE_USER, "b"),
-                                      message(ROLE_ASSISTANT, "c"), message(ROLE_SYSTEM, "S2"), message(ROLE_USER, "d")};
-    start(&f, "bpe_gpt2", "{{ .System }}|{{ range .Messages }}{{ .Role }}={{ .Content }};{{ end }}{{ .Think }}{{ .IsThinkSet }}{{ .ThinkLevel }}", TEMPLATE_GO);
+    struct gen_message messages[6] = {message(ROLE_SYSTEM, "S1"), message(ROLE_USER, "a"),
+                                      message(ROLE_USER, "b"),    message(ROLE_ASSISTANT, "c"),
+                                      message(ROLE_SYSTEM, "S2"), message(ROLE_USER, "d")};
+    start(&f, "bpe_gpt2",
+          "{{ .System }}|{{ range .Messages }}{{ .Role }}={{ .Content }};{{ end }}{{ .Think }}{{ .IsThinkSet "
+          "}}{{ .ThinkLevel }}",
+          TEMPLATE_GO);
     f.request.messages = messages;
     f.request.n_messages = 6;
     f.request.think = GEN_THINK_ON;
     rendered(&f, "S1\n\nS2|system=S1;user=a\n\nb;assistant=c;system=S2;user=d;truetruemedium");
     end(&f);
 
-    start(&f, "bpe_gpt2", "{{ if .System }}<sys>{{ .System }}{{ end }}<user>{{ .Prompt }}<bot>{{ .Response }}<end>", TEMPLATE_GO);
+    start(&f, "bpe_gpt2",
+          "{{ if .System }}<sys>{{ .System }}{{ end }}<user>{{ .Prompt }}<bot>{{ .Response }}<end>",
+          TEMPLATE_GO);
     f.request.messages = messages;
     f.request.n_messages = 6;
     rendered(&f, "<sys>S1<user>a\n\nb<bot>c<end><sys>S2<user>d<bot>");
@@ -315,7 +339,10 @@ static void test_go(void **state) {
     rendered(&f, "<sys>S1<user>a\n\nb<bot>c<end><sys>S2<user><bot>d");
     end(&f);
 
-    start(&f, "bpe_gpt2", "{{ if .Suffix }}<pre>{{ .Prompt }}<suf>{{ .Suffix }}<mid>{{ else }}{{ .Prompt }}{{ end }}{{ .Response }}", TEMPLATE_GO);
+    start(&f, "bpe_gpt2",
+          "{{ if .Suffix }}<pre>{{ .Prompt }}<suf>{{ .Suffix }}<mid>{{ else }}{{ .Prompt }}{{ end }}{{ "
+          ".Response }}",
+          TEMPLATE_GO);
     f.request.form = GEN_FORM_FILL;
     f.request.prompt = STR("x =");
     f.request.suffix = STR("return x");
@@ -333,8 +360,11 @@ static void test_go_tools(void **state) {
     struct fixture f;
     (void)state;
     start(&f, "bpe_gpt2",
-          "{{ range .Tools }}{{ . }}{{ .Function.Name }}{{ range $k, $p := .Function.Parameters.Properties }} {{ $k }}:{{ $p.Type }}:{{ toTypeScriptType $p }}:{{ $p.Description }}{{ end }}{{ end }}\n"
-          "{{ range .Messages }}{{ range .ToolCalls }}{{ .ID }} {{ .Function.Index }} {{ .Function.Name }} {{ .Function.Arguments }}{{ range $k, $v := .Function.Arguments }} {{ $k }}={{ $v }}{{ end }}{{ end }}{{ end }}",
+          "{{ range .Tools }}{{ . }}{{ .Function.Name }}{{ range $k, $p := .Function.Parameters.Properties "
+          "}} {{ $k }}:{{ $p.Type }}:{{ toTypeScriptType $p }}:{{ $p.Description }}{{ end }}{{ end }}\n"
+          "{{ range .Messages }}{{ range .ToolCalls }}{{ .ID }} {{ .Function.Index }} {{ .Function.Name }} "
+          "{{ .Function.Arguments }}{{ range $k, $v := .Function.Arguments }} {{ $k }}={{ $v }}{{ end }}{{ "
+          "end }}{{ end }}",
           TEMPLATE_GO);
     struct gen_tool_call call = {STR("i"), STR("t"), STR("{\"z\":1000000,\"a\":\"<\"}")};
     struct gen_message m = message(ROLE_ASSISTANT, "");
@@ -342,10 +372,14 @@ static void test_go_tools(void **state) {
     m.n_tool_calls = 1;
     f.request.messages = &m;
     f.request.n_messages = 1;
-    f.request.tools = STR("[{\"function\":{\"parameters\":{\"properties\":{\"q\":{\"description\":\"D\",\"type\":\"string\"},\"n\":{\"type\":[\"integer\",\"null\"]}},"
-                          "\"required\":[\"q\"],\"type\":\"object\"},\"name\":\"t\"},\"type\":\"function\"}]");
-    rendered(&f, "{\"type\":\"function\",\"function\":{\"name\":\"t\",\"parameters\":{\"type\":\"object\",\"required\":[\"q\"],\"properties\":{\"n\":{\"type\":"
-                 "[\"integer\",\"null\"]},\"q\":{\"type\":\"string\",\"description\":\"D\"}}}}}t n:[integer null]:number | null: q:string:string:D\n"
+    f.request.tools =
+        STR("[{\"function\":{\"parameters\":{\"properties\":{\"q\":{\"description\":\"D\",\"type\":"
+            "\"string\"},\"n\":{\"type\":[\"integer\",\"null\"]}},"
+            "\"required\":[\"q\"],\"type\":\"object\"},\"name\":\"t\"},\"type\":\"function\"}]");
+    rendered(&f, "{\"type\":\"function\",\"function\":{\"name\":\"t\",\"parameters\":{\"type\":\"object\","
+                 "\"required\":[\"q\"],\"properties\":{\"n\":{\"type\":"
+                 "[\"integer\",\"null\"]},\"q\":{\"type\":\"string\",\"description\":\"D\"}}}}}t n:[integer "
+                 "null]:number | null: q:string:string:D\n"
                  "i 0 t {\"a\":\"\\u003c\",\"z\":1000000} a=< z=1e+06");
     end(&f);
 }
@@ -370,9 +404,15 @@ static void test_other_templates(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_variables), cmocka_unit_test(test_continue), cmocka_unit_test(test_bos),
-        cmocka_unit_test(test_drop),      cmocka_unit_test(test_refused_start), cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_go),        cmocka_unit_test(test_go_tools), cmocka_unit_test(test_other_templates),
+        cmocka_unit_test(test_variables),
+        cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_bos),
+        cmocka_unit_test(test_drop),
+        cmocka_unit_test(test_refused_start),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_go),
+        cmocka_unit_test(test_go_tools),
+        cmocka_unit_test(test_other_templates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

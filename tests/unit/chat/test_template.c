@@ -1,5 +1,5 @@
-/* Templates that are hostile or wrong: bounds, messages, the state afterwards. What templates mean is tested by
- * tests/golden/test_chat.c. */
+/* Templates that are hostile or wrong: bounds, messages, the state afterwards. What templates mean is tested
+ * by tests/golden/test_chat.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,13 +49,22 @@ static void expect(enum template_kind kind, struct str source, enum status want,
 static void test_jinja_bombs(void **state) {
     static const char *const bombs[] = {
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-        "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
-        "{{ 'x' * 1000000000 }}", "{{ [1,2,3] * 100000000 }}", "{{ ('x' * 1000000) | replace('', 'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy') }}",
-        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{% macro m(x) %}{{ m([x, x]) }}{% endmacro %}{{ m(1) }}",
-        "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
-        "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
-        "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
-        "{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}", "{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}",
+        "{% set ns = namespace(x='aaaaaaaaaa') %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% "
+        "endfor %}",
+        "{{ 'x' * 1000000000 }}",
+        "{{ [1,2,3] * 100000000 }}",
+        "{{ ('x' * 1000000) | replace('', "
+        "'yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy') }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m(x) %}{{ m([x, x]) }}{% endmacro %}{{ m(1) }}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ "
+        "ns.x }}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ "
+        "ns.x | tojson }}",
+        "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(64) %}{% set ns.x = [ns.x, ns.x] %}{% set "
+        "ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
+        "{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}",
+        "{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}",
         "{% set s = 'a' * 10000000 %}{% for i in range(100000) %}{% if 'b' in s %}{% endif %}{% endfor %}",
         "{% set s = 'a' * 10000000 %}{% for i in range(100000) %}{% if s.upper() %}{% endif %}{% endfor %}",
         "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
@@ -67,8 +76,10 @@ static void test_jinja_bombs(void **state) {
 
 static void test_go_bombs(void **state) {
     static const char *const bombs[] = {
-        "{{ range 100000 }}{{ range 100000 }}{{ end }}{{ end }}", "{{ define \"a\" }}{{ template \"a\" . }}{{ end }}{{ template \"a\" . }}",
-        "{{ $x := \"aaaaaaaaaaaaaaaaaaaa\" }}{{ range 100 }}{{ $x = print $x $x }}{{ end }}", "{{ range 10000000 }}0123456789{{ end }}",
+        "{{ range 100000 }}{{ range 100000 }}{{ end }}{{ end }}",
+        "{{ define \"a\" }}{{ template \"a\" . }}{{ end }}{{ template \"a\" . }}",
+        "{{ $x := \"aaaaaaaaaaaaaaaaaaaa\" }}{{ range 100 }}{{ $x = print $x $x }}{{ end }}",
+        "{{ range 10000000 }}0123456789{{ end }}",
         "{{ define \"a\" }}{{ range . }}{{ template \"a\" $ }}{{ end }}{{ end }}{{ template \"a\" .L }}",
     };
     (void)state;
@@ -80,10 +91,19 @@ static void test_go_bombs(void **state) {
 
 /* Goal: nesting is bounded in the parser, long flat templates are not. */
 static void test_depth(void **state) {
-    static const struct { enum template_kind kind; const char *open, *close, *middle; } cases[] = {
-        {TEMPLATE_JINJA, "(", ")", "1"},   {TEMPLATE_JINJA, "[", "]", "1"},     {TEMPLATE_JINJA, "-", "", "1"},
-        {TEMPLATE_JINJA, "not ", "", "1"}, {TEMPLATE_JINJA, "", ".a", "list"},  {TEMPLATE_JINJA, "", "|list", "list"},
-        {TEMPLATE_JINJA, "1 if ", " else 2", "1"}, {TEMPLATE_JINJA, "{1:", "}", "1"}, {TEMPLATE_GO, "(", ")", "1"},
+    static const struct {
+        enum template_kind kind;
+        const char *open, *close, *middle;
+    } cases[] = {
+        {TEMPLATE_JINJA, "(", ")", "1"},
+        {TEMPLATE_JINJA, "[", "]", "1"},
+        {TEMPLATE_JINJA, "-", "", "1"},
+        {TEMPLATE_JINJA, "not ", "", "1"},
+        {TEMPLATE_JINJA, "", ".a", "list"},
+        {TEMPLATE_JINJA, "", "|list", "list"},
+        {TEMPLATE_JINJA, "1 if ", " else 2", "1"},
+        {TEMPLATE_JINJA, "{1:", "}", "1"},
+        {TEMPLATE_GO, "(", ")", "1"},
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -123,7 +143,10 @@ static void test_depth(void **state) {
 
 /* Goal: an error says where and what. */
 static void test_messages(void **state) {
-    static const struct { enum template_kind kind; const char *source, *text; } cases[] = {
+    static const struct {
+        enum template_kind kind;
+        const char *source, *text;
+    } cases[] = {
         {TEMPLATE_JINJA, "a\nb{{ x.y }}", "line 2: 'x' is undefined"},
         {TEMPLATE_JINJA, "\n\n{% for a in %}", "line 3: an expression is missing"},
         {TEMPLATE_JINJA, "{% if x %}", "'elif' is missing"},
@@ -165,16 +188,26 @@ static void test_messages(void **state) {
 
 /* Goal: constructs beyond the random golden cases. Expected texts by hand from the documentation of Jinja. */
 static void test_jinja_extras(void **state) {
-    static const struct { const char *source, *text; } cases[] = {
-        {"{% macro box(t) %}<{{ t }}:{{ caller() }}>{% endmacro %}{% call box('a') %}b{% endcall %}", "<a:b>"},
-        {"{% macro each(l) %}{% for x in l %}{{ caller(x) }}{% endfor %}{% endmacro %}{% call(v) each([1,2]) %}[{{ v }}]{% endcall %}", "[1][2]"},
-        {"{% for x in [[1,[2]],[3]] recursive %}{{ x[0] }}{% if x[1] %}({{ loop([x[1]]) }}){% endif %}{{ loop.depth }}{% endfor %}", "1(22)131"},
-        {"{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.current }}{% set r = c.reset() %}{{ c.next() }}", "abaa"},
+    static const struct {
+        const char *source, *text;
+    } cases[] = {
+        {"{% macro box(t) %}<{{ t }}:{{ caller() }}>{% endmacro %}{% call box('a') %}b{% endcall %}",
+         "<a:b>"},
+        {"{% macro each(l) %}{% for x in l %}{{ caller(x) }}{% endfor %}{% endmacro %}{% call(v) each([1,2]) "
+         "%}[{{ v }}]{% endcall %}",
+         "[1][2]"},
+        {"{% for x in [[1,[2]],[3]] recursive %}{{ x[0] }}{% if x[1] %}({{ loop([x[1]]) }}){% endif %}{{ "
+         "loop.depth }}{% endfor %}",
+         "1(22)131"},
+        {"{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.current }}{% set r = c.reset() %}{{ "
+         "c.next() }}",
+         "abaa"},
         {"{% set j = joiner('|') %}{{ j() }}a{{ j() }}b", "a|b"},
         {"{% set x | upper | trim %} a {% endset %}{{ x }}", "A"},
         {"{{ '<' | safe + '<' }}{{ '<' | e }}", "<&lt;&lt;"},
         {"{{ strftime_now('%H:%M') }}", "01:00"},
-        {"{{ 'a\\x41\\u00e9\\101\\q' 'b' }}", "aA\xc3\xa9" "A\\qb"},
+        {"{{ 'a\\x41\\u00e9\\101\\q' 'b' }}", "aA\xc3\xa9"
+                                              "A\\qb"},
         {"{% block head %}{{ list[0] }}{% endblock head %}", "1"},
         {"{% print 1, 2 %}", "(1, 2)"},
         {"a\r\nb\r{{ 1 }}\r\n", "a\nb\n1"},
@@ -211,8 +244,10 @@ static void test_facts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_jinja_bombs), cmocka_unit_test(test_go_bombs),     cmocka_unit_test(test_depth), cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_jinja_extras), cmocka_unit_test(test_go_extras), cmocka_unit_test(test_facts),
+        cmocka_unit_test(test_jinja_bombs),  cmocka_unit_test(test_go_bombs),
+        cmocka_unit_test(test_depth),        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_jinja_extras), cmocka_unit_test(test_go_extras),
+        cmocka_unit_test(test_facts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

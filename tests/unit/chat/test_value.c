@@ -16,13 +16,30 @@ static enum status parse(struct arena *a, const char *text, struct value *out, s
 
 /* Goal: what is read is written as Python's json.dumps(json.loads(x), ensure_ascii=False) writes it. */
 static void test_round_trip(void **state) {
-    static const struct { const char *in, *out; } cases[] = {
-        {"{\"b\":1,\"a\":[true,false,null,-0.5e3,\"x\\u0041\\n\\u00e9\"]}", "{\"b\": 1, \"a\": [true, false, null, -500.0, \"xA\\n\xc3\xa9\"]}"},
-        {" [ ] ", "[]"}, {"{}", "{}"}, {"-0", "0"}, {"1e400", "Infinity"}, {"0.1", "0.1"}, {"1e16", "1e+16"}, {"123456.789", "123456.789"},
-        {"1E-5", "1e-05"}, {"0.0001", "0.0001"}, {"100000000000000000000", "1e+20"}, {"9223372036854775807", "9223372036854775807"},
-        {"-9223372036854775808", "-9223372036854775808"}, {"{\"a\":1,\"b\":2,\"a\":3}", "{\"a\": 3, \"b\": 2}"},
-        {"\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\""}, {"\"\\ud83d\"", "\"\xef\xbf\xbd\""}, {"\"\\ud83dx\\ude00\"", "\"\xef\xbf\xbdx\xef\xbf\xbd\""},
-        {"\"\\ud83d\\u0041\"", "\"\xef\xbf\xbd" "A\""}, {"\"\\u0000\\u001f\\/\\b\\f\\t\\r\\\\\\\"\"", "\"\\u0000\\u001f/\\b\\f\\t\\r\\\\\\\"\""},
+    static const struct {
+        const char *in, *out;
+    } cases[] = {
+        {"{\"b\":1,\"a\":[true,false,null,-0.5e3,\"x\\u0041\\n\\u00e9\"]}",
+         "{\"b\": 1, \"a\": [true, false, null, -500.0, \"xA\\n\xc3\xa9\"]}"},
+        {" [ ] ", "[]"},
+        {"{}", "{}"},
+        {"-0", "0"},
+        {"1e400", "Infinity"},
+        {"0.1", "0.1"},
+        {"1e16", "1e+16"},
+        {"123456.789", "123456.789"},
+        {"1E-5", "1e-05"},
+        {"0.0001", "0.0001"},
+        {"100000000000000000000", "1e+20"},
+        {"9223372036854775807", "9223372036854775807"},
+        {"-9223372036854775808", "-9223372036854775808"},
+        {"{\"a\":1,\"b\":2,\"a\":3}", "{\"a\": 3, \"b\": 2}"},
+        {"\"\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\""},
+        {"\"\\ud83d\"", "\"\xef\xbf\xbd\""},
+        {"\"\\ud83dx\\ude00\"", "\"\xef\xbf\xbdx\xef\xbf\xbd\""},
+        {"\"\\ud83d\\u0041\"", "\"\xef\xbf\xbd"
+                               "A\""},
+        {"\"\\u0000\\u001f\\/\\b\\f\\t\\r\\\\\\\"\"", "\"\\u0000\\u001f/\\b\\f\\t\\r\\\\\\\"\""},
         {"\"\x7f<&>\"", "\"\x7f<&>\""},
     };
     (void)state;
@@ -44,8 +61,39 @@ static void test_round_trip(void **state) {
 /* Goal: everything that RFC 8259 forbids is refused with its place. */
 static void test_refused(void **state) {
     static const char *const cases[] = {
-        "", " ", "[1,2,]", "{\"a\":1,}", "{a:1}", "{'a':1}", "[01]", "[+1]", "[1.]", "[.5]", "[1e]", "[NaN]", "[Infinity]", "nul", "[1] x", "\"a", "\"\n\"", "\"\\x\"", "\"\\u12\"",
-        "\"\\u12g4\"", "[1 2]", "{\"a\" 1}", "{\"a\":1 \"b\":2}", "\"\xc0\xaf\"", "\"\xed\xa0\x80\"", "\"\xff\"", "[", "{", "-", "--1", "\"\\", "{\"a\"", "{1:2}",
+        "",
+        " ",
+        "[1,2,]",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{'a':1}",
+        "[01]",
+        "[+1]",
+        "[1.]",
+        "[.5]",
+        "[1e]",
+        "[NaN]",
+        "[Infinity]",
+        "nul",
+        "[1] x",
+        "\"a",
+        "\"\n\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "[1 2]",
+        "{\"a\" 1}",
+        "{\"a\":1 \"b\":2}",
+        "\"\xc0\xaf\"",
+        "\"\xed\xa0\x80\"",
+        "\"\xff\"",
+        "[",
+        "{",
+        "-",
+        "--1",
+        "\"\\",
+        "{\"a\"",
+        "{1:2}",
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -81,7 +129,8 @@ static void test_limits(void **state) {
         for (u32 i = 0; i < n; i++)
             buf_add_char(&deep, ']');
         arena_init(&a, 0);
-        assert_int_equal(value_parse_json(&a, buf_str(&deep), &v, &err), n > LIMIT_JSON_DEPTH ? ERR_INVALID : OK);
+        assert_int_equal(value_parse_json(&a, buf_str(&deep), &v, &err),
+                         n > LIMIT_JSON_DEPTH ? ERR_INVALID : OK);
         arena_release(&a);
     }
     buf_clear(&deep);
@@ -124,8 +173,8 @@ static void test_object(void **state) {
 /* Goal: keys compare as Python's do: 1, 1.0 and True are one; None and tuples are keys. */
 static void test_keys(void **state) {
     struct arena a;
-    struct value o, out, tuple = value_list(), one = value_int(1), real = {.kind = VALUE_FLOAT, .f = 1.0}, yes = value_bool(true),
-                           none = {.kind = VALUE_NONE};
+    struct value o, out, tuple = value_list(), one = value_int(1), real = {.kind = VALUE_FLOAT, .f = 1.0},
+                         yes = value_bool(true), none = {.kind = VALUE_NONE};
     (void)state;
     arena_init(&a, 0);
     o = value_object(&a);
@@ -151,15 +200,20 @@ static void test_styles(void **state) {
     struct buf b = {0};
     (void)state;
     arena_init(&a, 0);
-    assert_int_equal(parse(&a, "{\"b\":[1,{}],\"a\":\"<\xc3\xa9\xf0\x9f\x98\x80\xe2\x80\xa8>\"}", &v, &err), OK);
+    assert_int_equal(parse(&a, "{\"b\":[1,{}],\"a\":\"<\xc3\xa9\xf0\x9f\x98\x80\xe2\x80\xa8>\"}", &v, &err),
+                     OK);
     value_to_json(&b, &v, 2);
-    assert_string_equal(buf_cstr(&b), "{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": \"<\xc3\xa9\xf0\x9f\x98\x80\xe2\x80\xa8>\"\n}");
+    assert_string_equal(
+        buf_cstr(&b),
+        "{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": \"<\xc3\xa9\xf0\x9f\x98\x80\xe2\x80\xa8>\"\n}");
     buf_clear(&b);
     struct json_style go = {.comma = STR(","), .colon = STR(":"), .go = true, .limit_bytes = 1000};
     assert_int_equal(value_write_json(&b, &v, &go, &err), OK);
-    assert_string_equal(buf_cstr(&b), "{\"a\":\"\\u003c\xc3\xa9\xf0\x9f\x98\x80\\u2028\\u003e\",\"b\":[1,{}]}");
+    assert_string_equal(buf_cstr(&b),
+                        "{\"a\":\"\\u003c\xc3\xa9\xf0\x9f\x98\x80\\u2028\\u003e\",\"b\":[1,{}]}");
     buf_clear(&b);
-    struct json_style ascii = {.comma = STR(","), .colon = STR(":"), .ascii = true, .sort_keys = true, .limit_bytes = 1000};
+    struct json_style ascii = {
+        .comma = STR(","), .colon = STR(":"), .ascii = true, .sort_keys = true, .limit_bytes = 1000};
     assert_int_equal(value_write_json(&b, &v, &ascii, &err), OK);
     assert_string_equal(buf_cstr(&b), "{\"a\":\"<\\u00e9\\ud83d\\ude00\\u2028>\",\"b\":[1,{}]}");
     buf_clear(&b);
@@ -175,7 +229,8 @@ static void test_styles(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refused), cmocka_unit_test(test_limits),
-                                       cmocka_unit_test(test_object),     cmocka_unit_test(test_keys),    cmocka_unit_test(test_styles)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_limits),     cmocka_unit_test(test_object),
+                                       cmocka_unit_test(test_keys),       cmocka_unit_test(test_styles)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
