@@ -9,7 +9,8 @@ static void clear_found(const struct kv_extent *list) {
             e->pages[i].found_seq_refs = e->pages[i].found_node_refs = 0;
 }
 
-/* Positions in open sequences, a shared page counted once, in a group that keeps all pages if there is one. */
+/* Positions in open sequences, a shared page counted once, in a group that keeps all pages if there is one.
+ */
 static u64 pinned_tokens(const struct kv_space *s) {
     u32 g = 0;
     while (g + 1 < s->layout.n_groups && s->layout.groups[g].window)
@@ -162,6 +163,7 @@ void kv_check(const struct kv_pool *p) {
     for (struct kv_node *n = p->oldest; n; n = n->next) {
         n->order = order++;
         check(n->next ? n->next->prev == n : p->newest == n);
+        check(!n->next || n->last_used <= n->next->last_used);
     }
     for (const struct kv_space *s = p->spaces; s; s = s->next) {
         check(s->pool == p);

@@ -11,8 +11,8 @@
 struct kv_page {
     struct kv_extent *extent;
     void *data;
-    u32 seq_refs;  /* tables of open sequences that hold it */
-    u32 node_refs; /* tree nodes that hold it; free when both are 0 */
+    u32 seq_refs;                        /* tables of open sequences that hold it */
+    u32 node_refs;                       /* tree nodes that hold it; free when both are 0 */
     u32 found_seq_refs, found_node_refs; /* kv_check and kv_space_stats: counted by walking */
 };
 
@@ -22,9 +22,9 @@ struct kv_extent {
     u32 group;
     void *data;
     u32 n_pages, n_free;
-    u32 n_pinned;          /* pages with seq_refs */
-    u32 *free;             /* [n_free] stack of page indices */
-    struct kv_page *pages; /* [n_pages] */
+    u32 n_pinned;                  /* pages with seq_refs */
+    u32 *free;                     /* [n_free] stack of page indices */
+    struct kv_page *pages;         /* [n_pages] */
     struct kv_extent *prev, *next; /* group's list: those with free pages come first */
 };
 
@@ -47,11 +47,11 @@ struct kv_node {
     u32 n_children, children_cap;
     u32 start;
     u32 n_tokens, tokens_cap;
-    u32 *tokens; /* [n_tokens]; n_tokens is 0 only in the root */
+    u32 *tokens;                           /* [n_tokens]; n_tokens is 0 only in the root */
     struct kv_page **pages[KV_GROUPS_MAX]; /* [pages_cap] from page start/64 on; NULL = not held */
     u32 pages_cap;
-    u32 n_pins; /* sequences whose node this is */
-    u32 order;  /* kv_check: place in the list */
+    u32 n_pins;                 /* sequences whose node this is */
+    u32 order;                  /* kv_check: place in the list */
     const struct kv_seq *owner; /* the open sequence whose publishing makes this leaf grow; NULL = finished */
     u64 last_used;
     struct kv_node *prev, *next; /* the pool's list, least recently used first; not the root */

@@ -25,7 +25,7 @@
 
 /* Where extents come from: mmap in the engine, addresses that nobody may touch in the simulator. */
 struct kv_memory {
-    void *(*map)(void *ctx, u64 bytes);            /* zeroed, 2 MiB aligned; NULL = the system has none */
+    void *(*map)(void *ctx, u64 bytes); /* zeroed, 2 MiB aligned; NULL = the system has none */
     void (*unmap)(void *ctx, void *p, u64 bytes);
     /* Copies a page whose first part another sequence goes on from; NULL = memcpy. The only place where
      * this folder would touch the memory: whoever writes a position first brings its block in order. */
@@ -56,12 +56,12 @@ struct kv_node;
  * must not move in memory while it is open, and starts at least zeroed. */
 struct kv_seq {
     struct kv_space *space; /* NULL = empty */
-    u32 n_tokens; /* positions whose K and V are computed (the owner advances it after a step) */
+    u32 n_tokens;           /* positions whose K and V are computed (the owner advances it after a step) */
     struct kv_table {
-        void **pages;   /* [n_pages] index = position / 64; NULL where the window has left */
-        u32 n_pages;    /* reserved up to here */
+        void **pages; /* [n_pages] index = position / 64; NULL where the window has left */
+        u32 n_pages;  /* reserved up to here */
         u32 cap;
-        u32 n_released; /* pages 0..n_released-1 are NULL (window groups) */
+        u32 n_released;        /* pages 0..n_released-1 are NULL (window groups) */
         struct kv_page **held; /* [n_pages] kv: the same pages with their reference counts */
     } tables[KV_GROUPS_MAX];
     struct kv_node *node; /* kv: the tree node this sequence pins; it ends where publishing has come to */
@@ -100,6 +100,7 @@ bool kv_pool_refused(const struct kv_pool *p);
 struct kv_space *kv_space_new(struct kv_pool *p, const struct kv_layout *l, u64 identity) MUST_USE;
 void kv_space_free(struct kv_space *s); /* all sequences closed; drops the tree */
 const struct kv_layout *kv_space_layout(const struct kv_space *s);
+u64 kv_space_identity(const struct kv_space *s);
 
 /* Opens a sequence for tokens[n], n >= 1: finds the longest prefix in the tree, at most n - 1 tokens (at
  * least one must be computed), pins its pages and returns how many tokens are covered (= seq->n_tokens).
@@ -109,33 +110,37 @@ const struct kv_layout *kv_space_layout(const struct kv_space *s);
 u32 kv_seq_open(struct kv_seq *seq, struct kv_space *s, const u32 *tokens, u32 n, u64 now);
 /* How many tokens kv_seq_open would cover at best, without opening. */
 u32 kv_space_match(struct kv_space *s, const u32 *tokens, u32 n);
-/* Bytes that opening tokens[n] and reserving n_reserve positions would pin anew: new pages and cached ones. */
+/* Bytes that opening tokens[n] and reserving n_reserve positions would pin anew: new pages and cached ones.
+ */
 u64 kv_space_need_bytes(struct kv_space *s, const u32 *tokens, u32 n, u32 n_reserve);
 /* Pages for positions up to n_tokens - 1 in all groups. All or nothing; false = the pool has no room:
  * evict, park, or wait. */
 bool kv_seq_reserve(struct kv_seq *seq, u32 n_tokens) MUST_USE;
 /* How many bytes of new pages kv_seq_reserve would need (extents may already hold them). */
 u64 kv_seq_need_bytes(const struct kv_seq *seq, u32 n_tokens);
+/* Bytes of the pages in its tables. */
 u64 kv_seq_held_bytes(const struct kv_seq *seq);
 /* Makes the sequence's full pages of tokens[0..n_tokens-1] findable while it goes on (a prompt shared by
  * later arrivals). n_tokens <= seq->n_tokens. Cheap when nothing is new. */
 void kv_seq_publish(struct kv_seq *seq, const u32 *tokens, u32 n_tokens, u64 now);
-/* Releases window pages that no position >= seq->n_tokens can see. */
+/* Releases window pages that no position >= seq->n_tokens can see. The tree keeps some of them, so that other
+ * prompts can branch off: the window before every fourth multiple of the window, and before each branch. */
 void kv_seq_trim(struct kv_seq *seq);
 /* Ends the sequence. keep: its computed positions (partial last page too) go into the tree, unpinned;
  * else its private pages are freed. The kv_seq is empty afterwards; closing an empty one is allowed. */
 void kv_seq_close(struct kv_seq *seq, const u32 *tokens, bool keep, u64 now);
 
-/* Frees least recently used tree nodes that no sequence pins, until at least `bytes` of pages are free
- * or nothing is left; returns the bytes freed. spare (may be NULL) is evicted last. */
+/* Frees least recently used tree nodes that no sequence pins, each from its end, then pages of pinned nodes
+ * that no sequence holds, until `bytes` are freed or nothing is left; returns the bytes freed. The nodes of
+ * spare (may be NULL) go last. Freed pages help only their own group until their extent is empty. */
 u64 kv_evict(struct kv_pool *p, u64 bytes, const struct kv_space *spare);
 /* Drops every unpinned node of the space. */
 void kv_space_drop_cached(struct kv_space *s);
 
 struct kv_stats {
-    u64 pinned_bytes; /* pages held by open sequences (shared ones once) */
-    u64 cached_bytes; /* pages held by the tree only */
-    u64 free_bytes;   /* pages free inside mapped extents, and what extents lose at their ends */
+    u64 pinned_bytes;  /* pages held by open sequences (shared ones once) */
+    u64 cached_bytes;  /* pages held by the tree only */
+    u64 free_bytes;    /* pages free inside mapped extents, and what extents lose at their ends */
     u64 pinned_tokens; /* positions computed in open sequences, shared ones counted once per page */
     u32 n_nodes;
 };

@@ -116,6 +116,7 @@ void kv_space_free(struct kv_space *s) {
 }
 
 const struct kv_layout *kv_space_layout(const struct kv_space *s) { return &s->layout; }
+u64 kv_space_identity(const struct kv_space *s) { return s->identity; }
 
 /* ---------------------------------------------------------------- extents */
 

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 
 /* Window pages that the tree keeps of a sequence that goes on: the window before every multiple of this
- * many windows, so that later prompts can branch off there. A quarter more pages for such groups, evictable. */
+ * many windows, so that later prompts can branch off there. A quarter more pages for such groups, evictable.
+ */
 #define CHECKPOINT_WINDOWS 4u
 
 /* ---------------------------------------------------------------- tables */

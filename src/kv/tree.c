@@ -37,11 +37,15 @@ static void list_insert(struct kv_node *n, struct kv_node *at) {
         p->oldest = n;
 }
 
+/* A parent is used when a child is, and goes behind it. */
 void kv_node_touch(struct kv_node *n, u64 now) {
     for (; n->parent; n = n->parent) {
-        n->last_used = now;
+        n->last_used = MAX(n->last_used, now);
         list_remove(n);
-        list_insert(n, n->space->pool->newest);
+        struct kv_node *at = n->space->pool->newest;
+        while (at && at->last_used > n->last_used)
+            at = at->prev;
+        list_insert(n, at);
     }
 }
 
@@ -317,7 +321,8 @@ static u64 leaf_evict(struct kv_node *n, u64 bytes) {
 }
 
 /* Leaves in order of last use; a parent comes behind its last child, so one pass gets everything. */
-static u64 evict_leaves(struct kv_pool *p, u64 bytes, const struct kv_space *only, const struct kv_space *spare) {
+static u64 evict_leaves(struct kv_pool *p, u64 bytes, const struct kv_space *only,
+                        const struct kv_space *spare) {
     u64 freed = 0;
     for (struct kv_node *n = p->oldest, *next; n && freed < bytes; n = next) {
         next = n->next;

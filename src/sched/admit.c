@@ -43,17 +43,18 @@ bool sreq_refuse_too_large(struct sched *s, struct sreq *r) {
     u64 need = worst_bytes(r), have = sledger_alone_bytes(s, r->model, limit);
     if (need <= have)
         return false;
-    sreq_reject(s, r, ERR_NO_MEMORY,
-                "the request needs %.1f MiB of KV cache for up to %u tokens, but %.1f MiB are left of %.1f MiB "
-                "beside the model: lower num_ctx or num_predict, or raise MINKA_MEMORY",
-                (f64)need / (1 << 20), r->tokens_max, (f64)have / (1 << 20), (f64)limit / (1 << 20));
+    sreq_reject(
+        s, r, ERR_NO_MEMORY,
+        "the request needs %.1f MiB of KV cache for up to %u tokens, but %.1f MiB are left of %.1f MiB "
+        "beside the model: lower num_ctx or num_predict, or raise MINKA_MEMORY",
+        (f64)need / (1 << 20), r->tokens_max, (f64)have / (1 << 20), (f64)limit / (1 << 20));
     return true;
 }
 
 /* What one running request will still take for the tokens that it has. */
 static u64 promised_to(const struct sreq *r) {
     u64 all = kv_plan_bytes(&r->model->info.layout, r->n_tokens + 1);
-    u64 held = r->kv.space  ? kv_seq_held_bytes(&r->kv)
+    u64 held = r->kv.space ? kv_seq_held_bytes(&r->kv)
                : r->follow ? kv_plan_bytes(&r->model->info.layout, r->follow_tokens)
                            : 0;
     return all > held ? all - held : 0;
@@ -67,13 +68,23 @@ u64 sledger_promised_bytes(const struct sched *s) {
     return sum;
 }
 
-/* After somebody was parked: only if all could grow to their full length. */
+/* After a compaction: only if all could grow to their full length, or the pages would be scattered again. */
 static bool fits_for_good(const struct sched *s, const struct sreq *r) {
     u64 sum = worst_bytes(r);
     for (u32 i = 0; i < s->n_models; i++)
         for (const struct sreq *q = s->models[i]->running.first; q; q = q->next)
             sum += worst_bytes(q);
     return sum <= kv_pool_limit_bytes(s->pool);
+}
+
+/* A page for each that runs to grow by: else parked ones come back a page too early, and are parked again. */
+static u64 growth_bytes(const struct sched *s) {
+    u64 sum = 0;
+    for (u32 i = 0; i < s->n_models; i++) {
+        const struct smodel *m = s->models[i];
+        sum += kv_plan_extent_bytes(&m->info.layout, m->running.n * KV_PAGE_TOKENS);
+    }
+    return sum;
 }
 
 static bool fits_beside(struct sched *s, const struct sreq *r) {
@@ -89,7 +100,7 @@ static bool fits_beside(struct sched *s, const struct sreq *r) {
         need -= MIN(need, kv_plan_bytes(&r->model->info.layout, r->follow_tokens));
     /* Pages of the space's pinned extents that nobody pins can be had without a new extent. */
     u64 spare = kv_space_pinned_extent_bytes(space) - kv_space_pinned_bytes(space);
-    u64 used = kv_pool_pinned_extent_bytes(s->pool) + sledger_promised_bytes(s);
+    u64 used = kv_pool_pinned_extent_bytes(s->pool) + sledger_promised_bytes(s) + growth_bytes(s);
     return used + need <= kv_pool_limit_bytes(s->pool) + spare;
 }
 

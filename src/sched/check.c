@@ -76,7 +76,8 @@ static void check_lists(const struct sched *s, const struct smodel *m, struct co
 static void check_ledger(const struct sched *s) {
     u64 booked = sledger_booked_bytes(s), mapped = kv_pool_mapped_bytes(s->pool);
     check(s->over || booked + mapped <= s->memory_limit_bytes);
-    check(kv_pool_limit_bytes(s->pool) == 0 || booked + kv_pool_limit_bytes(s->pool) <= s->memory_limit_bytes);
+    check(kv_pool_limit_bytes(s->pool) == 0 ||
+          booked + kv_pool_limit_bytes(s->pool) <= s->memory_limit_bytes);
 }
 
 void sched_check(const struct sched *s) {

@@ -1,4 +1,6 @@
-/* internal.h - what the files of the scheduler share.
+/* internal.h - what the files of the scheduler share. Names begin with s where other folders have the same
+ * noun: an sreq is a request as the scheduler sees it (tokens and pages), an smodel a model (bytes and
+ * times).
  *
  *   sched.c   events, sreq_move, the order of decisions     models.c  loading, unloading, keep-alive
  *   queue.c   requests, notices, the bound, positions          ledger.c  memory: who has booked what
@@ -41,8 +43,8 @@ f64 srate_per_s(const struct srate *r, u64 now_ns); /* 0 = nothing known */
 
 /* A step of n rows takes base + n * per_row: least squares over what was measured, old ones fading. */
 struct scost {
-    f64 w, x, y, xx, xy;       /* decayed sums of 1, rows, ns, rows^2, rows * ns */
-    f64 base_ns, per_row_ns;   /* 0 = nothing measured */
+    f64 w, x, y, xx, xy;     /* decayed sums of 1, rows, ns, rows^2, rows * ns */
+    f64 base_ns, per_row_ns; /* 0 = nothing measured */
 };
 void scost_add(struct scost *c, u32 n_rows, u64 duration_ns);
 f64 scost_step_ns(const struct scost *c, u32 n_rows);
@@ -59,13 +61,13 @@ struct sreq {
     u64 arrival; /* 1, 2, ...: age */
     struct smodel *model;
     enum request_state state;
-    struct sreq *prev, *next;   /* in the model's waiting or running list */
+    struct sreq *prev, *next; /* in the model's waiting or running list */
     struct sreq *hash_next;
 
     i64 keep_alive_ns;
     bool readmitted;
     bool prompt_ready;
-    bool wanted;    /* WANTED was said */
+    bool wanted; /* WANTED was said */
     bool load_only;
     bool started;   /* STARTED was said */
     bool dead;      /* cancelled while its step runs */
@@ -82,10 +84,10 @@ struct sreq {
     u32 n_cached;     /* of the last opening */
 
     struct sreq *follow; /* running, computes a beginning that is this one's too */
-    u32 follow_tokens;      /* up to there, whole pages */
-    u32 n_restarts_at;      /* n_tokens when its pages were given up for compaction */
-    u64 refused_ns;         /* since when the system has no memory for it; 0 = it has */
-    bool resumed;           /* was parked; run_tokens counts since then */
+    u32 follow_tokens;   /* up to there, whole pages */
+    u32 n_restarts_at;   /* n_tokens when its pages were given up for compaction */
+    u64 refused_ns;      /* since when the system has no memory for it; 0 = it has */
+    bool resumed;        /* was parked; run_tokens counts since then */
     u32 run_tokens;
 
     /* sched_check: the order of what happened. */
@@ -102,10 +104,10 @@ enum model_state { MODEL_KNOWN, MODEL_LOADING, MODEL_LOADED, MODEL_UNLOADING };
 
 struct smodel {
     struct sched_model info, info_next;
-    bool has_next;  /* announced anew while loaded: holds from the next load on */
+    bool has_next; /* announced anew while loaded: holds from the next load on */
     bool forgotten;
-    bool closing;   /* to be unloaded to make room: admits nobody */
-    bool chosen;    /* make_room: on the list of those to close */
+    bool closing; /* to be unloaded to make room: admits nobody */
+    bool chosen;  /* make_room: on the list of those to close */
     enum model_state state;
     struct kv_space *space; /* from the first load on; its cached pages outlive an unload that makes room */
     struct slist waiting, running;
@@ -141,7 +143,7 @@ struct sched {
     u64 arrivals, order;
 
     struct smodel *room_for; /* room is being made for it */
-    bool tight;             /* somebody was parked for want of pages: admit only what can't lead to it again */
+    bool tight; /* the oldest gave up all its pages to lay them side by side: nobody may scatter them again */
     u64 refused_ns;         /* when the system last had no memory: nobody is admitted for a moment */
     u64 limit_fell_ns;      /* when the limit last began to fall; 0 = never */
     u64 limit_before_bytes; /* what it was then */
@@ -151,8 +153,8 @@ struct sched {
     struct smodel *step_model;
     u32 step_rows;
     u64 round;
-    f64 charged_floor_ns; /* a model that was idle starts from here, it has no claim on the past */
-    u64 n_changes;        /* of requests' states: whether another look may give another plan */
+    f64 charged_floor_ns;    /* a model that was idle starts from here, it has no claim on the past */
+    u64 n_changes;           /* of requests' states: whether another look may give another plan */
     struct planned *planned; /* [n_planned] */
     u32 n_planned, planned_cap;
     struct sched_item *items;
@@ -162,8 +164,8 @@ struct sched {
     struct sched_notice *notices, *notices_out;
     u32 n_notices, notices_cap, notices_out_cap;
 
-    struct srate drain;      /* requests that left the queue, in whatever way */
-    u32 n_refused_waiting;  /* refused since then: who comes back finds them in front */
+    struct srate drain;    /* requests that left the queue, in whatever way */
+    u32 n_refused_waiting; /* refused since then: who comes back finds them in front */
     u64 n_parked_total, n_rejected_total, n_steps_total;
     f64 tokens_recent, ns_recent;
 };
@@ -179,9 +181,7 @@ static inline bool sreq_runs(const struct sreq *r) {
 static inline bool sreq_waits(const struct sreq *r) {
     return r->state == REQUEST_QUEUED || r->state == REQUEST_PARKED;
 }
-static inline bool sreq_older(const struct sreq *a, const struct sreq *b) {
-    return a->arrival < b->arrival;
-}
+static inline bool sreq_older(const struct sreq *a, const struct sreq *b) { return a->arrival < b->arrival; }
 
 /* --- queue.c --- */
 void slist_insert(struct slist *l, struct sreq *r);
@@ -217,7 +217,9 @@ u64 sledger_promised_bytes(const struct sched *s);
 bool sreq_refuse_too_large(struct sched *s, struct sreq *r);
 
 /* --- ledger.c --- */
-static inline u64 smodel_cost_bytes(const struct smodel *m) { return m->info.weights_bytes + m->info.scratch_bytes; }
+static inline u64 smodel_cost_bytes(const struct smodel *m) {
+    return m->info.weights_bytes + m->info.scratch_bytes;
+}
 static inline bool smodel_booked(const struct smodel *m) { return m->state != MODEL_KNOWN; }
 u64 sledger_booked_bytes(const struct sched *s); /* fixed and models, without KV */
 /* Takes a new limit. */

@@ -50,8 +50,7 @@ static u64 room_reserved_bytes(const struct sched *s) {
 }
 
 void sledger_update(struct sched *s) {
-    kv_pool_limit(s->pool,
-                  minus(s->memory_limit_bytes, sledger_booked_bytes(s) + room_reserved_bytes(s)));
+    kv_pool_limit(s->pool, minus(s->memory_limit_bytes, sledger_booked_bytes(s) + room_reserved_bytes(s)));
 }
 
 /* ---------------------------------------------------------------- loading */

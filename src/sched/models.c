@@ -31,13 +31,13 @@ static void model_remove(struct sched *s, struct smodel *m) {
     sledger_update(s);
 }
 
+/* Another content: no page of the old one may be found. */
 static void info_set(struct smodel *m, const struct sched_model *info) {
-    bool same = m->info.identity == info->identity && memcmp(&m->info.layout, &info->layout, sizeof info->layout) == 0;
-    if (m->space && !same) {
-        kv_space_free(m->space);
-        m->space = NULL;
-    }
     m->info = *info;
+    if (!m->space || kv_space_identity(m->space) == info->identity)
+        return;
+    kv_space_free(m->space);
+    m->space = NULL;
 }
 
 void smodel_announce(struct sched *s, const struct sched_model *info) {
@@ -60,7 +60,8 @@ void smodel_announce(struct sched *s, const struct sched_model *info) {
     }
 }
 
-static void reject_waiting(struct sched *s, struct smodel *m, bool parked_too, enum status status, const char *text) {
+static void reject_waiting(struct sched *s, struct smodel *m, bool parked_too, enum status status,
+                           const char *text) {
     u32 n;
     struct sreq **list = slist_copy(s, &m->waiting, &n);
     for (u32 i = 0; i < n; i++)
@@ -157,7 +158,8 @@ struct smodel *smodel_to_unload(const struct sched *s, const struct smodel *but,
     struct smodel *best = NULL;
     for (u32 i = 0; i < s->n_models; i++) {
         struct smodel *m = s->models[i];
-        if (m == but || m->state != MODEL_LOADED || m->closing || m->running.n > 0 || (idle && m->waiting.n > 0))
+        if (m == but || m->state != MODEL_LOADED || m->closing || m->running.n > 0 ||
+            (idle && m->waiting.n > 0))
             continue;
         if (!best || m->used_ns < best->used_ns)
             best = m;
@@ -299,10 +301,11 @@ static bool reject_too_large(struct sched *s, struct smodel *m) {
     u32 n;
     struct sreq **list = slist_copy(s, &m->waiting, &n);
     for (u32 i = 0; i < n; i++)
-        sreq_reject(s, list[i], ERR_NO_MEMORY,
-                    "model requires more system memory (%.1f MiB) than is available (%.1f MiB): raise MINKA_MEMORY "
-                    "or use a smaller model",
-                    (f64)need / (1 << 20), (f64)limit / (1 << 20));
+        sreq_reject(
+            s, list[i], ERR_NO_MEMORY,
+            "model requires more system memory (%.1f MiB) than is available (%.1f MiB): raise MINKA_MEMORY "
+            "or use a smaller model",
+            (f64)need / (1 << 20), (f64)limit / (1 << 20));
     return true;
 }
 
@@ -350,7 +353,9 @@ static bool plan_load(struct sched *s, struct sched_plan *plan) {
     return false;
 }
 
-bool smodel_plan(struct sched *s, struct sched_plan *plan) { return plan_unload(s, plan) || plan_load(s, plan); }
+bool smodel_plan(struct sched *s, struct sched_plan *plan) {
+    return plan_unload(s, plan) || plan_load(s, plan);
+}
 
 /* ---------------------------------------------------------------- time */
 

@@ -194,7 +194,8 @@ void squeue_want_prompts(struct sched *s) {
     }
 }
 
-/* Requests of m that are only being tokenized: its model is there, a place is free and nobody is before them. */
+/* Requests of m that are only being tokenized: its model is there, a place is free and nobody is before them.
+ */
 static u32 being_prepared(const struct sched *s, const struct smodel *m) {
     if (m->state != MODEL_LOADED || m->closing)
         return 0;
@@ -209,8 +210,8 @@ static u32 being_prepared(const struct sched *s, const struct smodel *m) {
 
 /* What the bound counts. A request that can start as soon as it is tokenized doesn't wait. */
 static bool queue_is_full(const struct sched *s, const struct smodel *m) {
-    bool starts = m->state == MODEL_LOADED && !m->closing &&
-                  being_prepared(s, m) == m->waiting.n && m->running.n + m->waiting.n < sadmit_running_max(s);
+    bool starts = m->state == MODEL_LOADED && !m->closing && being_prepared(s, m) == m->waiting.n &&
+                  m->running.n + m->waiting.n < sadmit_running_max(s);
     u32 n = s->n_waiting;
     for (u32 i = 0; i < s->n_models; i++)
         n -= being_prepared(s, s->models[i]);

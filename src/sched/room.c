@@ -38,13 +38,15 @@ static struct sreq *victim_for(const struct sched *s, const struct sreq *r) {
 
 /* ---------------------------------------------------------------- last resorts */
 
-/* The system refuses what the ledger has: wait, it may be pressed for a moment only. true = refused for good. */
+/* The system refuses what the ledger has: wait, it may be pressed for a moment only. true = refused for good.
+ */
 static bool system_has_none(struct sched *s, struct sreq *r) {
     if (!r->refused_ns)
         r->refused_ns = MAX(s->now_ns, 1u);
     if (s->now_ns - r->refused_ns < REFUSED_MAX_NS)
         return false;
-    sreq_reject(s, r, ERR_NO_MEMORY, "the system has no memory for the KV cache: lower MINKA_MEMORY or free memory");
+    sreq_reject(s, r, ERR_NO_MEMORY,
+                "the system has no memory for the KV cache: lower MINKA_MEMORY or free memory");
     return true;
 }
 
@@ -62,10 +64,11 @@ bool sroom_last_resort(struct sched *s, struct sreq *r, u32 n_tokens) {
         return true;
     }
     if (need > have) {
-        sreq_reject(s, r, ERR_NO_MEMORY,
-                    "%u tokens need %.1f MiB of KV cache, but only %.1f MiB are left of the memory limit: lower "
-                    "num_ctx or raise MINKA_MEMORY",
-                    n_tokens, (f64)need / (1 << 20), (f64)have / (1 << 20));
+        sreq_reject(
+            s, r, ERR_NO_MEMORY,
+            "%u tokens need %.1f MiB of KV cache, but only %.1f MiB are left of the memory limit: lower "
+            "num_ctx or raise MINKA_MEMORY",
+            n_tokens, (f64)need / (1 << 20), (f64)have / (1 << 20));
         return true;
     }
     if (r->n_restarts_at != r->n_tokens) {
@@ -81,7 +84,6 @@ bool sroom_reserve(struct sched *s, struct sreq *r, u32 n_tokens) {
     while (!kv_seq_reserve(&r->kv, n_tokens)) {
         if (kv_evict(s->pool, kv_seq_need_bytes(&r->kv, n_tokens), NULL) > 0)
             continue;
-        s->tight = true;
         if (kv_pool_refused(s->pool))
             s->refused_ns = MAX(s->now_ns, 1u);
         struct sreq *victim = victim_for(s, r);

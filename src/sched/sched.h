@@ -78,10 +78,10 @@ struct sched_model {
 struct sched_prompt {
     const u32 *tokens; /* [n_tokens] copied; n_tokens >= 1; 0 with load_only */
     u32 n_tokens;
-    u32 predict_max;   /* most tokens to generate, >= 1 */
-    u32 num_ctx;       /* n_tokens < num_ctx; the sequence never holds more than num_ctx tokens */
-    u32 n_resumed;     /* the last n_resumed tokens were generated before an engine crash */
-    bool load_only;    /* done when the model is loaded */
+    u32 predict_max; /* most tokens to generate, >= 1 */
+    u32 num_ctx;     /* n_tokens < num_ctx; the sequence never holds more than num_ctx tokens */
+    u32 n_resumed;   /* the last n_resumed tokens were generated before an engine crash */
+    bool load_only;  /* done when the model is loaded */
 };
 
 enum sched_outcome {
@@ -129,11 +129,11 @@ enum sched_plan_kind {
 
 struct sched_item {
     u64 request_id;
-    struct kv_seq *seq;  /* pages reserved for pos0 + n_tokens */
-    const u32 *tokens;   /* [n_tokens] to feed, at pos0 */
+    struct kv_seq *seq; /* pages reserved for pos0 + n_tokens */
+    const u32 *tokens;  /* [n_tokens] to feed, at pos0 */
     u32 pos0;
     u32 n_tokens;
-    u32 n_logits;        /* last rows to sample: 1 when these tokens end the known sequence, else 0 */
+    u32 n_logits; /* last rows to sample: 1 when these tokens end the known sequence, else 0 */
     u32 num_ctx;
 };
 
@@ -160,10 +160,10 @@ struct sched_plan {
     enum sched_plan_kind kind;
     u32 model_id;
     u64 wake_ns;
-    const struct sched_item *items; /* [n_items] valid until the next call */
+    const struct sched_item *items; /* [n_items] valid until the SCHED_STEP */
     u32 n_items;
     u32 n_rows;
-    const struct sched_notice *notices; /* [n_notices] valid until the next call */
+    const struct sched_notice *notices; /* [n_notices] valid until the next sched_next */
     u32 n_notices;
 };
 
@@ -184,7 +184,9 @@ struct sched_state {
 
 struct sched *sched_new(const struct sched_config *c) MUST_USE;
 void sched_free(struct sched *s);
-/* Never fails: an event for a request or model that is gone is ignored. */
+/* Never fails: an event for a request or model that is gone is ignored. Allowed at any time, also while a
+ * step runs; a cancel of a request in that step takes effect when the step is reported (its result is
+ * ignored). */
 void sched_event(struct sched *s, const struct sched_event *e);
 /* Decides what to do now. Must not be called between a SCHED_PLAN_STEP and its SCHED_STEP. */
 void sched_next(struct sched *s, u64 now_ns, struct sched_plan *plan);

@@ -21,9 +21,9 @@ struct fake_memory {
     struct fake_extent **by_index; /* [n_index] by 2 MiB of address; NULL = not mapped */
     u32 n_index, cap;
     u64 mapped_bytes, n_maps, n_copies;
-    u64 fail_at;       /* the n-th map from now on fails once; 0 = none */
-    u32 fail_percent;  /* that many of 100 maps fail */
-    u64 random;        /* state for fail_percent */
+    u64 fail_at;      /* the n-th map from now on fails once; 0 = none */
+    u32 fail_percent; /* that many of 100 maps fail */
+    u64 random;       /* state for fail_percent */
 };
 
 void fake_memory_release(struct fake_memory *m); /* all must be unmapped */

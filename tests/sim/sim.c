@@ -30,19 +30,21 @@ static u64 run(u64 seed, bool verbose, struct sim_counts *counts) {
 }
 
 static void print(const struct sim_counts *c) {
-    printf("requests %llu: finished %llu, busy %llu, no memory %llu, load failed %llu, removed %llu, load only %llu, "
+    printf("requests %llu: finished %llu, busy %llu, no memory %llu, load failed %llu, removed %llu, load "
+           "only %llu, "
            "cancelled %llu queued %llu started %llu in a step\n",
            (unsigned long long)c->n_requests, (unsigned long long)c->n_finished,
            (unsigned long long)c->n_rejected_busy, (unsigned long long)c->n_rejected_memory,
            (unsigned long long)c->n_rejected_load, (unsigned long long)c->n_rejected_removed,
            (unsigned long long)c->n_ready, (unsigned long long)c->n_cancel_queued,
            (unsigned long long)c->n_cancel_running, (unsigned long long)c->n_cancel_in_step);
-    printf("steps %llu, rows %llu (tokens %llu, found in the cache %llu), parked %llu, shifts %llu, loads %llu, "
-           "unloads %llu, overdue looks %llu, crashes %llu\n",
-           (unsigned long long)c->n_steps, (unsigned long long)c->n_rows, (unsigned long long)c->n_rows_needed,
-           (unsigned long long)c->n_cached_tokens, (unsigned long long)c->n_parked,
-           (unsigned long long)c->n_shifts, (unsigned long long)c->n_loads, (unsigned long long)c->n_unloads,
-           (unsigned long long)c->n_overdue, (unsigned long long)c->n_crashes);
+    printf(
+        "steps %llu, rows %llu (tokens %llu, found in the cache %llu), parked %llu, shifts %llu, loads %llu, "
+        "unloads %llu, overdue looks %llu, crashes %llu\n",
+        (unsigned long long)c->n_steps, (unsigned long long)c->n_rows, (unsigned long long)c->n_rows_needed,
+        (unsigned long long)c->n_cached_tokens, (unsigned long long)c->n_parked,
+        (unsigned long long)c->n_shifts, (unsigned long long)c->n_loads, (unsigned long long)c->n_unloads,
+        (unsigned long long)c->n_overdue, (unsigned long long)c->n_crashes);
 }
 
 /* Many seeds meet every kind of event, or the simulator tests less than it says. */

@@ -23,8 +23,8 @@
 /* Everything a seed decides; the rest is drawn from the same random numbers as it happens. */
 struct sim_options {
     u32 n_models, n_requests;
-    u64 span_ns;            /* arrivals are spread over this */
-    u32 burst_percent;      /* arrivals at the same moment as the one before */
+    u64 span_ns;       /* arrivals are spread over this */
+    u32 burst_percent; /* arrivals at the same moment as the one before */
     u32 cancel_percent;
     u32 load_only_percent;
     u32 slow_prompt_percent; /* prompts that take long to tokenize */
@@ -35,7 +35,7 @@ struct sim_options {
     u32 n_crashes;
     u32 n_forgets;
     u32 n_expires;
-    u32 same_percent;       /* prompts that begin as others do */
+    u32 same_percent; /* prompts that begin as others do */
     u32 num_ctx_max;
     bool short_keep_alive;
     struct sched_config config;
@@ -97,7 +97,8 @@ struct sim_event {
 };
 
 struct sim_counts {
-    u64 n_requests, n_finished, n_rejected_busy, n_rejected_memory, n_rejected_load, n_rejected_removed, n_ready;
+    u64 n_requests, n_finished, n_rejected_busy, n_rejected_memory, n_rejected_load, n_rejected_removed,
+        n_ready;
     u64 n_cancel_queued, n_cancel_running, n_cancel_in_step;
     u64 n_steps, n_rows, n_rows_needed, n_cached_tokens, n_parked, n_shifts, n_loads, n_unloads;
     u64 n_crashes, n_overdue;
@@ -137,8 +138,8 @@ void sim_draw(struct sim *w);
 /* Fills the prompt and what must come out of it. */
 void sim_request_draw(struct sim *w, struct sim_request *r);
 /* Runs one item: reads and writes its pages; fills the result. tokens: room for SIM_TOKENS_MAX. */
-void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item, struct sched_result *res,
-                  u32 *tokens);
+void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item,
+                  struct sched_result *res, u32 *tokens);
 
 /* --- sim_world.c --- */
 void sim_run(struct sim *w);
@@ -155,10 +156,10 @@ void sim_promise_rejection(struct sim *w, struct sim_request *r, const struct sc
 void sim_promise_unload(struct sim *w, u32 model);
 void sim_promise_end(struct sim *w);
 
-#define sim_say(w, ...)                                                                                         \
-    do {                                                                                                        \
-        if ((w)->verbose)                                                                                       \
-            sim_print((w), __VA_ARGS__);                                                                        \
+#define sim_say(w, ...)                                                                                      \
+    do {                                                                                                     \
+        if ((w)->verbose)                                                                                    \
+            sim_print((w), __VA_ARGS__);                                                                     \
     } while (0)
 void sim_print(const struct sim *w, const char *fmt, ...) PRINTF(2, 3);
 

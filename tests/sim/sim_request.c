@@ -96,8 +96,8 @@ static void compute_rows(struct sim *w, const struct sim_request *r, const struc
         }
 }
 
-void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item, struct sched_result *res,
-                  u32 *tokens) {
+void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item,
+                  struct sched_result *res, u32 *tokens) {
     u32 end = item->pos0 + item->n_tokens;
     check(item->n_tokens > 0 && end <= r->n_tokens && r->n_tokens <= r->num_ctx);
     check(item->n_logits == (end == r->n_tokens));

@@ -80,8 +80,8 @@ static void arrive(struct sim *w, struct sim_request *r, bool readmitted) {
     r->arrived = true;
     r->wanted = r->prompt_sent = false;
     r->limit_min_bytes = MIN(r->limit_min_bytes, w->limit_bytes);
-    sim_say(w, "arrive %llu model %u prompt %u ctx %u predict %u%s", (unsigned long long)r->id, r->model, r->n_tokens,
-            r->num_ctx, r->predict_max, r->load_only ? " load only" : "");
+    sim_say(w, "arrive %llu model %u prompt %u ctx %u predict %u%s", (unsigned long long)r->id, r->model,
+            r->n_tokens, r->num_ctx, r->predict_max, r->load_only ? " load only" : "");
     u32 n_waiting = w->sched->n_waiting;
     tell(w, (struct sched_event){.kind = SCHED_ARRIVE,
                                  .request_id = r->id,
@@ -92,8 +92,9 @@ static void arrive(struct sim *w, struct sim_request *r, bool readmitted) {
     if (r->load_only) {
         r->prompt_sent = true;
         sim_model_used(w, r->model, r->keep_alive_ns); /* if it is there; else from its loading on */
-        tell(w, (struct sched_event){
-                    .kind = SCHED_PROMPT, .request_id = r->id, .prompt = {.load_only = true, .num_ctx = r->num_ctx}});
+        tell(w, (struct sched_event){.kind = SCHED_PROMPT,
+                                     .request_id = r->id,
+                                     .prompt = {.load_only = true, .num_ctx = r->num_ctx}});
     }
 }
 
@@ -296,7 +297,8 @@ static bool follow_plan(struct sim *w, const struct sched_plan *p) {
         w->counts->n_loads++;
         w->longest_load_ns = MAX(w->longest_load_ns, load_ns);
         sim_say(w, "load %u", i);
-        event_add_own(w, w->now_ns + load_ns, SIM_LOADED, i, random_percent(&w->random, w->o.load_fail_percent));
+        event_add_own(w, w->now_ns + load_ns, SIM_LOADED, i,
+                      random_percent(&w->random, w->o.load_fail_percent));
         return true;
     }
     case SCHED_PLAN_UNLOAD: {

@@ -73,7 +73,8 @@ static bool fault_pages_swapped(struct sim *w) {
     if (!l || !l->first->kv.space || !l->first->next->kv.space)
         return false;
     struct kv_table *a = &l->first->kv.tables[0], *b = &l->first->next->kv.tables[0];
-    if (!l->first->kv.n_tokens || !l->first->next->kv.n_tokens || !a->held[0] || !b->held[0] || a->held[0] == b->held[0])
+    if (!l->first->kv.n_tokens || !l->first->next->kv.n_tokens || !a->held[0] || !b->held[0] ||
+        a->held[0] == b->held[0])
         return false;
     struct kv_page *held = a->held[0];
     a->held[0] = b->held[0];

@@ -152,9 +152,9 @@ static void test_real_copy(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_extent_size),         cmocka_unit_test(test_slice_offset),
-        cmocka_unit_test(test_plan_bytes),          cmocka_unit_test(test_extents_come_and_go),
-        cmocka_unit_test(test_nth_map_fails),       cmocka_unit_test(test_real_copy),
+        cmocka_unit_test(test_extent_size),   cmocka_unit_test(test_slice_offset),
+        cmocka_unit_test(test_plan_bytes),    cmocka_unit_test(test_extents_come_and_go),
+        cmocka_unit_test(test_nth_map_fails), cmocka_unit_test(test_real_copy),
     };
     return cmocka_run_group_tests_name("kv_pool", tests, NULL, NULL);
 }

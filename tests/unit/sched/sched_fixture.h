@@ -1,5 +1,5 @@
-/* sched_fixture.h - a scheduler driven by hand: a clock that the test moves, memory that nobody touches, steps
- * that take 1 ms and 0.1 ms per row unless told. */
+/* sched_fixture.h - a scheduler driven by hand: a clock that the test moves, memory that nobody touches,
+ * steps that take 1 ms and 0.1 ms per row unless told. */
 #ifndef MINKA_SCHED_FIXTURE_H
 #define MINKA_SCHED_FIXTURE_H
 
@@ -65,7 +65,8 @@ static inline const struct sched_plan *next(struct fixture *f) {
     return &f->plan;
 }
 
-static inline const struct sched_notice *notice_of(const struct fixture *f, u64 id, enum sched_notice_kind kind) {
+static inline const struct sched_notice *notice_of(const struct fixture *f, u64 id,
+                                                   enum sched_notice_kind kind) {
     for (u32 i = 0; i < f->n_notices; i++)
         if (f->notices[i].request_id == id && f->notices[i].kind == kind)
             return &f->notices[i];
@@ -75,8 +76,7 @@ static inline const struct sched_notice *notice_of(const struct fixture *f, u64 
 /* Weights of 100 MiB, scratch of 1. */
 static inline void model_add(struct fixture *f, u32 id) {
     struct kv_layout l = {.n_groups = 1, .groups = {{4, 8, 128, 2, 0}}};
-    tell(f, (struct sched_event){.kind = SCHED_MODEL,
-                                 .model = {id, 77 + id, 100 * MIB, 1 * MIB, l}});
+    tell(f, (struct sched_event){.kind = SCHED_MODEL, .model = {id, 77 + id, 100 * MIB, 1 * MIB, l}});
 }
 
 static inline void arrive_keep(struct fixture *f, u64 id, u32 model, i64 keep_alive_ns) {
@@ -85,10 +85,12 @@ static inline void arrive_keep(struct fixture *f, u64 id, u32 model, i64 keep_al
 }
 static inline void arrive(struct fixture *f, u64 id, u32 model) { arrive_keep(f, id, model, FOR_EVER); }
 
-static inline void prompt_tokens(struct fixture *f, u64 id, const u32 *tokens, u32 n, u32 predict, u32 num_ctx) {
-    tell(f, (struct sched_event){.kind = SCHED_PROMPT,
-                                 .request_id = id,
-                                 .prompt = {.tokens = tokens, .n_tokens = n, .predict_max = predict, .num_ctx = num_ctx}});
+static inline void prompt_tokens(struct fixture *f, u64 id, const u32 *tokens, u32 n, u32 predict,
+                                 u32 num_ctx) {
+    tell(f, (struct sched_event){
+                .kind = SCHED_PROMPT,
+                .request_id = id,
+                .prompt = {.tokens = tokens, .n_tokens = n, .predict_max = predict, .num_ctx = num_ctx}});
 }
 
 /* n tokens that no other request has. */
@@ -104,7 +106,8 @@ static inline void cancel(struct fixture *f, u64 id) {
     tell(f, (struct sched_event){.kind = SCHED_CANCEL, .request_id = id});
 }
 static inline void loaded(struct fixture *f, u32 model, enum status status) {
-    tell(f, (struct sched_event){.kind = SCHED_LOADED, .model_id = model, .status = status, .text = "no such file"});
+    tell(f, (struct sched_event){
+                .kind = SCHED_LOADED, .model_id = model, .status = status, .text = "no such file"});
 }
 static inline void unloaded(struct fixture *f, u32 model) {
     tell(f, (struct sched_event){.kind = SCHED_UNLOADED, .model_id = model});
@@ -127,7 +130,8 @@ static inline void step_ends(struct fixture *f, u64 ends) {
     assert_int_equal(f->plan.kind, SCHED_PLAN_STEP);
     for (u32 i = 0; i < f->plan.n_items; i++) {
         const struct sched_item *item = &f->plan.items[i];
-        results[i] = (struct sched_result){.request_id = item->request_id, .tokens = &seven, .n_tokens = item->n_logits};
+        results[i] = (struct sched_result){
+            .request_id = item->request_id, .tokens = &seven, .n_tokens = item->n_logits};
         if (item->n_logits && item->request_id == ends)
             results[i].outcome = SCHED_FINISH;
     }

@@ -51,7 +51,8 @@ static void test_any_times(void **state) {
     u64 random = 3;
     struct scost c = {0};
     for (u32 i = 0; i < 20000; i++) {
-        scost_add(&c, 1 + random_below(&random, 512), random_next(&random) % (u64[]){1, 100, 10000000, 9000000000}[i % 4]);
+        scost_add(&c, 1 + random_below(&random, 512),
+                  random_next(&random) % (u64[]){1, 100, 10000000, 9000000000}[i % 4]);
         assert_true(c.base_ns >= 0 && c.per_row_ns >= 0);
         assert_true(scost_rows_within(&c, 20e6) <= LIMIT_STEP_ROWS);
         assert_true(scost_rows_efficient(&c) <= LIMIT_STEP_ROWS);

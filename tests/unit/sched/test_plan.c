@@ -93,8 +93,8 @@ static void test_slice_force(void **state_) {
     }
 }
 
-/* Goal: eight simultaneous requests with 1,000 tokens in common compute them once, and each of the rest its own
- * (and what follows the last whole page); a follower whose owner is cancelled goes on itself. */
+/* Goal: eight simultaneous requests with 1,000 tokens in common compute them once, and each of the rest its
+ * own (and what follows the last whole page); a follower whose owner is cancelled goes on itself. */
 static void single_flight(bool cancel_owner) {
     struct fixture f;
     u32 tokens[1040], rows = 0, n_ended = 0;
@@ -222,10 +222,13 @@ static void test_parallel_cap(void **state_) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode_and_slices), cmocka_unit_test(test_long_slices_alone),
-        cmocka_unit_test(test_slice_force),       cmocka_unit_test(test_single_flight),
+        cmocka_unit_test(test_decode_and_slices),
+        cmocka_unit_test(test_long_slices_alone),
+        cmocka_unit_test(test_slice_force),
+        cmocka_unit_test(test_single_flight),
         cmocka_unit_test(test_single_flight_cancelled),
-        cmocka_unit_test(test_turns),             cmocka_unit_test(test_turns_after_idle),
+        cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_turns_after_idle),
         cmocka_unit_test(test_parallel_cap),
     };
     return cmocka_run_group_tests_name("sched_plan", tests, NULL, NULL);

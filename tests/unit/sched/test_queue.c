@@ -132,7 +132,8 @@ static void test_bound(void **state_) {
     next(&f);
     assert_null(notice_of(&f, 102, SCHED_NOTICE_REJECTED));
     step(&f);
-    tell(&f, (struct sched_event){.kind = SCHED_ARRIVE, .request_id = 103, .model_id = 1, .readmitted = true});
+    tell(&f,
+         (struct sched_event){.kind = SCHED_ARRIVE, .request_id = 103, .model_id = 1, .readmitted = true});
     next(&f);
     assert_null(notice_of(&f, 103, SCHED_NOTICE_REJECTED)); /* was taken before a crash */
     step(&f);
@@ -253,7 +254,8 @@ static void test_readmitted(void **state_) {
     tell(&f, (struct sched_event){
                  .kind = SCHED_PROMPT,
                  .request_id = 1,
-                 .prompt = {.tokens = tokens, .n_tokens = 30, .predict_max = 70, .num_ctx = 64, .n_resumed = 10}});
+                 .prompt = {
+                     .tokens = tokens, .n_tokens = 30, .predict_max = 70, .num_ctx = 64, .n_resumed = 10}});
     u32 rows = 0;
     for (u32 i = 0; i < 2; i++) {
         next(&f);
@@ -279,7 +281,8 @@ static void test_shift(void **state_) {
     next(&f);
     u32 fresh[6] = {1, 2, 3, 4, 5, 6};
     struct sched_result r = {.request_id = 1, .outcome = SCHED_SHIFT, .tokens = fresh, .n_tokens = 6};
-    tell(&f, (struct sched_event){.kind = SCHED_STEP, .step = {.duration_ns = MS, .results = &r, .n_results = 1}});
+    tell(&f, (struct sched_event){.kind = SCHED_STEP,
+                                  .step = {.duration_ns = MS, .results = &r, .n_results = 1}});
     next(&f);
     assert_int_equal(f.n_notices, 0);
     assert_int_equal(f.plan.items[0].pos0, 0);
@@ -291,10 +294,10 @@ static void test_shift(void **state_) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_life),  cmocka_unit_test(test_cached_turn), cmocka_unit_test(test_bound),
-        cmocka_unit_test(test_bound_and_free_places),
-        cmocka_unit_test(test_fifo),  cmocka_unit_test(test_cancel),      cmocka_unit_test(test_readmitted),
-        cmocka_unit_test(test_shift),
+        cmocka_unit_test(test_life),       cmocka_unit_test(test_cached_turn),
+        cmocka_unit_test(test_bound),      cmocka_unit_test(test_bound_and_free_places),
+        cmocka_unit_test(test_fifo),       cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_readmitted), cmocka_unit_test(test_shift),
     };
     return cmocka_run_group_tests_name("sched_queue", tests, NULL, NULL);
 }
