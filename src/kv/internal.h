@@ -33,7 +33,6 @@ struct kv_group_pool {
     u64 extent_bytes;
     u32 extent_pages;
     struct kv_extent *partial, *full;
-    u32 n_extents;
 };
 
 /* A tree node: positions start..start+n_tokens-1 of every sequence that begins with the tokens on the path

@@ -162,7 +162,6 @@ static struct kv_extent *extent_map(struct kv_space *s, u32 group) {
     }
     pool->mapped_bytes += gp->extent_bytes;
     s->mapped_bytes += gp->extent_bytes;
-    gp->n_extents++;
     extent_link(e, &gp->partial);
     return e;
 }
@@ -172,7 +171,6 @@ static void extent_unmap(struct kv_extent *e) {
     struct kv_pool *pool = e->space->pool;
     check(e->n_free == e->n_pages);
     extent_unlink(e, &gp->partial);
-    gp->n_extents--;
     pool->mapped_bytes -= gp->extent_bytes;
     e->space->mapped_bytes -= gp->extent_bytes;
     pool->memory.unmap(pool->memory.ctx, e->data, gp->extent_bytes);

@@ -47,7 +47,6 @@ struct sim_model {
     bool mapped;    /* between its LOAD and its UNLOADED */
     bool loaded;    /* between LOADED and UNLOAD */
     bool forgotten; /* and not announced again */
-    bool unload_under_way;
     /* Kept by the simulator itself: nobody may unload it for its age before last_use + keep_alive_min. */
     u64 last_use_ns;
     i64 keep_alive_min_ns; /* shortest of all that were said since it was loaded; < 0 = for ever */
@@ -66,7 +65,6 @@ struct sim_request {
     u32 expected[SIM_TOKENS_MAX], n_expected;
     /* So far. */
     bool arrived, wanted, prompt_sent, started;
-    u32 epoch; /* of the engine that asked for the prompt */
     enum sim_end end;
     u32 tokens[SIM_TOKENS_MAX], n_tokens; /* the sequence now */
     u64 words[SIM_TOKENS_MAX];            /* [n_tokens] of the sequence now, computed alone */

@@ -150,7 +150,7 @@ static void loaded(struct sim *w, u32 model, bool ok) {
 
 static void unloaded(struct sim *w, u32 model) {
     sim_say(w, "unloaded %u", model);
-    w->models[model].mapped = w->models[model].unload_under_way = false;
+    w->models[model].mapped = false;
     tell(w, (struct sched_event){.kind = SCHED_UNLOADED, .model_id = w->models[model].info.model_id});
 }
 
@@ -219,7 +219,7 @@ static void engine_new(struct sim *w) {
     w->o.config.memory_limit_bytes = w->limit_bytes;
     w->sched = sched_new(&w->o.config);
     for (u32 i = 0; i < w->o.n_models; i++) {
-        w->models[i].mapped = w->models[i].loaded = w->models[i].unload_under_way = false;
+        w->models[i].mapped = w->models[i].loaded = false;
         if (!w->models[i].forgotten)
             tell(w, (struct sched_event){.kind = SCHED_MODEL, .model = w->models[i].info});
     }
@@ -306,7 +306,6 @@ static bool follow_plan(struct sim *w, const struct sched_plan *p) {
         check(w->models[i].loaded);
         sim_promise_unload(w, i);
         w->models[i].loaded = false;
-        w->models[i].unload_under_way = true;
         w->counts->n_unloads++;
         sim_say(w, "unload %u", i);
         event_add_own(w, w->now_ns + random_below(&w->random, 5) * SIM_MS, SIM_UNLOADED, i, 0);
