@@ -85,7 +85,7 @@
 #define LIMIT_TEMPLATE_MEMORY_BYTES (256u << 20)
 #define LIMIT_TEMPLATE_DEPTH 100u
 /* Levels of the evaluators' recursion: a macro that calls itself takes about ten per call; 1000 levels stay
- * below 2 MiB of stack also in a sanitizer build. */
+ * below 1 MiB of stack, below 4 MiB in a sanitizer build: threads that render need the default 8 MiB. */
 #define LIMIT_TEMPLATE_EVAL_DEPTH 1000u
 /* What Jinja's sandbox allows range() to give. */
 #define LIMIT_TEMPLATE_RANGE 100000u
