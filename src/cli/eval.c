@@ -20,7 +20,8 @@ static const char usage[] =
     "Looks inside a model file, without a server.\n\n"
     "Usage:\n"
     "  minka eval logits FILE.gguf --tokens 1,2,3 [--last]     a line of JSON per position\n"
-    "  minka eval perplexity FILE.gguf TEXT                    {\"tokens\":n,\"nll\":sum in nats,\"perplexity\":x}\n"
+    "  minka eval perplexity FILE.gguf TEXT                    {\"tokens\":n,\"nll\":sum in "
+    "nats,\"perplexity\":x}\n"
     "  minka eval tokenize FILE.gguf [--special] [--add-special]   standard input -> {\"ids\":[...]}\n"
     "  minka eval detokenize FILE.gguf                         {\"ids\":[...]} on standard input -> bytes\n"
     "  minka eval template FILE.gguf|TEMPLATE CONTEXT.json     the rendered text\n\n"
@@ -50,14 +51,16 @@ static enum status parse_count(const char *option, const char *text, u32 max, u3
 }
 
 /* An option with a value; *used tells whether text was one of ours. */
-static enum status parse_valued(struct eval_args *a, const char *option, const char *value, bool *used, struct err *err) {
+static enum status parse_valued(struct eval_args *a, const char *option, const char *value, bool *used,
+                                struct err *err) {
     struct str o = str_of(option);
     *used = true;
     if (str_is(o, "--num-ctx"))
         return parse_count(option, value, LIMIT_NUM_CTX, &a->model.num_ctx, err);
     if (str_is(o, "--threads"))
         return parse_count(option, value, TEAM_THREADS_MAX, &a->model.n_threads, err);
-    *used = str_is(o, "--kernels") || str_is(o, "--activations") || str_is(o, "--cache-type") || str_is(o, "--tokens");
+    *used = str_is(o, "--kernels") || str_is(o, "--activations") || str_is(o, "--cache-type") ||
+            str_is(o, "--tokens");
     if (!*used)
         return OK;
     if (!value)
@@ -121,7 +124,8 @@ static enum status read_all(const char *path, struct buf *out, struct err *err) 
     if (ferror(f))
         status = err_errno(err, ERR_IO, "cannot read %s", path ? path : "standard input");
     else if (out->n > INPUT_BYTES_MAX)
-        status = err_set(err, ERR_TOO_LARGE, "%s has more than %u bytes", path ? path : "standard input", INPUT_BYTES_MAX);
+        status = err_set(err, ERR_TOO_LARGE, "%s has more than %u bytes", path ? path : "standard input",
+                         INPUT_BYTES_MAX);
     if (path)
         fclose(f);
     return status;
@@ -202,8 +206,8 @@ static void add_score(void *ctx, u32 position, const f32 *logits) {
     s->nll += (f64)max + lse - (f64)logits[s->ids->ids[position + 1]];
 }
 
-static enum status tokenize_text(const struct gguf *g, struct str text, struct tokenize_options o, struct token_list *ids,
-                                 struct err *err) {
+static enum status tokenize_text(const struct gguf *g, struct str text, struct tokenize_options o,
+                                 struct token_list *ids, struct err *err) {
     struct tokenizer *t;
     TRY(tokenizer_open(g, &t, err));
     struct tokenize_scratch *s = tokenize_scratch_new();
@@ -213,16 +217,20 @@ static enum status tokenize_text(const struct gguf *g, struct str text, struct t
     return OK;
 }
 
-static enum status score_text(const struct eval_args *a, struct eval_model *e, struct str text, struct err *err) {
+static enum status score_text(const struct eval_args *a, struct eval_model *e, struct str text,
+                              struct err *err) {
     struct token_list ids = {0};
-    enum status status = tokenize_text(&e->gguf, text, (struct tokenize_options){.add_special = true}, &ids, err);
+    enum status status =
+        tokenize_text(&e->gguf, text, (struct tokenize_options){.add_special = true}, &ids, err);
     if (status == OK && ids.n < 2)
-        status = err_set(err, ERR_INVALID, "%s has %u tokens; two are needed to score one", a->words[2], ids.n);
+        status =
+            err_set(err, ERR_INVALID, "%s has %u tokens; two are needed to score one", a->words[2], ids.n);
     struct score score = {.kern = e->options.kern, .ids = &ids, .n_vocab = model_info(e->model)->n_vocab};
     if (status == OK)
         status = eval_model_run(e, ids.ids, ids.n, false, add_score, &score, err);
     if (status == OK)
-        printf("{\"tokens\":%u,\"nll\":%.9g,\"perplexity\":%.9g}\n", ids.n - 1, score.nll, exp(score.nll / (ids.n - 1)));
+        printf("{\"tokens\":%u,\"nll\":%.9g,\"perplexity\":%.9g}\n", ids.n - 1, score.nll,
+               exp(score.nll / (ids.n - 1)));
     token_list_release(&ids);
     return status;
 }
@@ -281,7 +289,8 @@ static enum status parse_ids(struct str text, u32 n_vocab, struct token_list *ou
     for (u32 i = 0; status == OK && i < list.list.n; i++) {
         const struct value *v = &list.list.items[i];
         if (v->kind != VALUE_INT || v->i < 0 || v->i >= n_vocab)
-            status = err_set(err, ERR_INVALID, "element %u of ids is no token of this vocabulary of %u", i, n_vocab);
+            status = err_set(err, ERR_INVALID, "element %u of ids is no token of this vocabulary of %u", i,
+                             n_vocab);
         else
             token_list_add(out, (u32)v->i);
     }
@@ -370,22 +379,21 @@ static const struct command {
     u32 n_words;
     enum status (*run)(const struct eval_args *a, struct err *err);
 } commands[] = {
-    {"logits", 2, run_logits},
-    {"perplexity", 3, run_perplexity},
-    {"tokenize", 2, run_tokenize},
-    {"detokenize", 2, run_detokenize},
-    {"template", 3, run_template},
+    {"logits", 2, run_logits},         {"perplexity", 3, run_perplexity}, {"tokenize", 2, run_tokenize},
+    {"detokenize", 2, run_detokenize}, {"template", 3, run_template},
 };
 
 static enum status dispatch(const struct eval_args *a, struct err *err) {
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         if (a->n_words && str_is(str_of(a->words[0]), commands[i].name)) {
             if (a->n_words != commands[i].n_words)
-                return err_set(err, ERR_INVALID, "eval %s takes %u arguments; see minka eval --help", commands[i].name,
-                               commands[i].n_words - 1);
+                return err_set(err, ERR_INVALID, "eval %s takes %u arguments; see minka eval --help",
+                               commands[i].name, commands[i].n_words - 1);
             return commands[i].run(a, err);
         }
-    return err_set(err, ERR_INVALID, "eval needs one of logits, perplexity, tokenize, detokenize, template; see minka eval --help");
+    return err_set(
+        err, ERR_INVALID,
+        "eval needs one of logits, perplexity, tokenize, detokenize, template; see minka eval --help");
 }
 
 int eval_main(int argc, char **argv) {

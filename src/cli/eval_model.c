@@ -75,18 +75,22 @@ static enum status open_parsed(struct eval_model *e, const struct eval_options *
     if (o->num_ctx == 0)
         e->options.num_ctx = NUM_CTX_DEFAULT;
     e->options.slice = MIN(o->slice ? o->slice : SLICE_DEFAULT, LIMIT_STEP_ROWS);
-    struct model_config config = {.kern = e->options.kern, .cache = o->cache, .f32_activations = o->f32_activations};
+    struct model_config config = {
+        .kern = e->options.kern, .cache = o->cache, .f32_activations = o->f32_activations};
     TRY(model_open(&e->gguf, &config, &e->model, err));
     e->scratch = model_scratch_new();
-    TRY(model_scratch_fit(e->scratch, e->model, e->options.slice, e->options.slice, e->options.n_threads, err));
+    TRY(model_scratch_fit(e->scratch, e->model, e->options.slice, e->options.slice, e->options.n_threads,
+                          err));
     e->team = team_new(e->options.n_threads);
     e->pool = kv_pool_new(eval_kv_memory);
     kv_pool_limit(e->pool, memory_usable_bytes());
-    e->space = kv_space_new(e->pool, &model_info(e->model)->kv, model_kv_identity(e->model, 0, e->options.num_ctx));
+    e->space =
+        kv_space_new(e->pool, &model_info(e->model)->kv, model_kv_identity(e->model, 0, e->options.num_ctx));
     return OK;
 }
 
-enum status eval_model_open(const char *path, const struct eval_options *o, struct eval_model *out, struct err *err) {
+enum status eval_model_open(const char *path, const struct eval_options *o, struct eval_model *out,
+                            struct err *err) {
     TRY(eval_file_open(path, out, err));
     enum status s = open_parsed(out, o, err);
     if (s != OK)
@@ -94,7 +98,8 @@ enum status eval_model_open(const char *path, const struct eval_options *o, stru
     return s;
 }
 
-enum status eval_model_open_memory(const void *data, size_t bytes, const struct eval_options *o, struct eval_model *out, struct err *err) {
+enum status eval_model_open_memory(const void *data, size_t bytes, const struct eval_options *o,
+                                   struct eval_model *out, struct err *err) {
     memset(out, 0, sizeof *out);
     TRY(gguf_parse(&out->gguf, data, bytes, err));
     enum status s = open_parsed(out, o, err);
@@ -117,15 +122,19 @@ void eval_model_close(struct eval_model *e) {
     memset(e, 0, sizeof *e);
 }
 
-static enum status run_slices(struct eval_model *e, struct kv_seq *seq, const u32 *tokens, u32 n, bool last_only, eval_logits_fn *fn,
-                              void *ctx, struct err *err) {
+static enum status run_slices(struct eval_model *e, struct kv_seq *seq, const u32 *tokens, u32 n,
+                              bool last_only, eval_logits_fn *fn, void *ctx, struct err *err) {
     u32 n_vocab = model_info(e->model)->n_vocab;
     for (u32 pos = 0; pos < n;) {
         u32 rows = MIN(e->options.slice, n - pos);
         if (!kv_seq_reserve(seq, pos + rows))
             return err_set(err, ERR_NO_MEMORY, "no memory for the keys and values of %u tokens", pos + rows);
         u32 wanted = !last_only ? rows : pos + rows == n ? 1 : 0;
-        struct model_span span = {.seq = seq, .tokens = tokens + pos, .pos0 = pos, .n = rows, .n_logits = wanted,
+        struct model_span span = {.seq = seq,
+                                  .tokens = tokens + pos,
+                                  .pos0 = pos,
+                                  .n = rows,
+                                  .n_logits = wanted,
                                   .num_ctx = e->options.num_ctx};
         model_forward(e->model, e->team, e->scratch, &span, 1, 0, 0);
         pos += rows;
@@ -141,14 +150,17 @@ static enum status run_slices(struct eval_model *e, struct kv_seq *seq, const u3
     return OK;
 }
 
-enum status eval_model_run(struct eval_model *e, const u32 *tokens, u32 n, bool last_only, eval_logits_fn *fn, void *ctx, struct err *err) {
+enum status eval_model_run(struct eval_model *e, const u32 *tokens, u32 n, bool last_only, eval_logits_fn *fn,
+                           void *ctx, struct err *err) {
     if (n == 0)
         return err_set(err, ERR_INVALID, "there are no tokens");
     if (n > e->options.num_ctx)
-        return err_set(err, ERR_INVALID, "%u tokens do not fit a context of %u; use --num-ctx", n, e->options.num_ctx);
+        return err_set(err, ERR_INVALID, "%u tokens do not fit a context of %u; use --num-ctx", n,
+                       e->options.num_ctx);
     for (u32 i = 0; i < n; i++)
         if (tokens[i] >= model_info(e->model)->n_vocab)
-            return err_set(err, ERR_INVALID, "token %u is outside the vocabulary of %u", tokens[i], model_info(e->model)->n_vocab);
+            return err_set(err, ERR_INVALID, "token %u is outside the vocabulary of %u", tokens[i],
+                           model_info(e->model)->n_vocab);
     struct kv_seq seq = {0};
     kv_seq_open(&seq, e->space, tokens, n, 0);
     enum status s = run_slices(e, &seq, tokens, n, last_only, fn, ctx, err);

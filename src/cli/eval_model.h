@@ -11,8 +11,8 @@ struct eval_options {
     u32 n_threads;           /* 0: all usable processors */
     enum kern_cache cache;
     bool f32_activations;
-    u32 num_ctx;             /* 0: 4096 */
-    u32 slice;               /* rows per step; 0: 64, what the scheduler gives prompts beside decoding rows */
+    u32 num_ctx; /* 0: 4096 */
+    u32 slice;   /* rows per step; 0: 64, what the scheduler gives prompts beside decoding rows */
 };
 
 struct eval_model {
@@ -29,18 +29,19 @@ struct eval_model {
 
 /* The file's mapping only: for vocabulary and templates. Release with eval_model_close. */
 enum status eval_file_open(const char *path, struct eval_model *out, struct err *err) MUST_USE;
-enum status eval_model_open(const char *path, const struct eval_options *o, struct eval_model *out, struct err *err) MUST_USE;
+enum status eval_model_open(const char *path, const struct eval_options *o, struct eval_model *out,
+                            struct err *err) MUST_USE;
 /* The same for a file that lies in memory (data outlives it). */
-enum status eval_model_open_memory(const void *data, size_t bytes, const struct eval_options *o, struct eval_model *out,
-                                   struct err *err) MUST_USE;
+enum status eval_model_open_memory(const void *data, size_t bytes, const struct eval_options *o,
+                                   struct eval_model *out, struct err *err) MUST_USE;
 void eval_model_close(struct eval_model *e);
 
 /* Called in order of positions; logits [n_vocab] are valid during the call. */
 typedef void eval_logits_fn(void *ctx, u32 position, const f32 *logits);
 /* Computes tokens[n] as one sequence from position 0, and calls fn for every position, or for the last one
  * only. ERR_INVALID: no tokens, a token outside the vocabulary, more tokens than num_ctx. */
-enum status eval_model_run(struct eval_model *e, const u32 *tokens, u32 n, bool last_only, eval_logits_fn *fn, void *ctx,
-                           struct err *err) MUST_USE;
+enum status eval_model_run(struct eval_model *e, const u32 *tokens, u32 n, bool last_only, eval_logits_fn *fn,
+                           void *ctx, struct err *err) MUST_USE;
 
 /* Extents from anonymous mappings. */
 extern const struct kv_memory eval_kv_memory;

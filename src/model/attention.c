@@ -14,10 +14,10 @@ struct walk {
     const struct attention *a;
     const struct model_layer *layer;
     const struct hyper_layer *shape;
-    u32 group_size;   /* query heads per KV head */
-    u32 n_kv;         /* items per tile */
-    u32 c0, c1;       /* wave: chunks c0..c1-1 */
-    u32 item_slots;   /* partial slots of one item and chunk */
+    u32 group_size; /* query heads per KV head */
+    u32 n_kv;       /* items per tile */
+    u32 c0, c1;     /* wave: chunks c0..c1-1 */
+    u32 item_slots; /* partial slots of one item and chunk */
     u32 threads;
 };
 
@@ -47,8 +47,8 @@ static const void *page_slice(const struct walk *w, const struct item *it, u32 p
 }
 
 /* next: the chunk of this item that this thread will probably read afterwards, for prefetching. */
-static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, u32 next, struct thread_scratch *ts, f32 *m,
-                         f32 *l, f32 *o) {
+static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, u32 next,
+                         struct thread_scratch *ts, f32 *m, f32 *l, f32 *o) {
     const struct model *model = w->a->m;
     const struct scratch_plan *plan = w->a->plan;
     const struct tile *t = &plan->tiles[it->tile];
@@ -64,18 +64,31 @@ static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk,
         ts->pos[i] = plan->pos[row];
     }
     struct kern_attend a = {
-        .cache = model->config.cache, .head_dim = hd, .n_queries = it->n_queries, .q = ts->q, .pos = ts->pos,
-        .window = w->shape->window, .chunk = chunk, .k = k, .v = v,
-        .next = next < it->c1 ? page_slice(w, it, next * CHUNK_PAGES, false) : NULL, .scale = model->h.attn_scale,
-        .softcap = model->h.attn_softcap, .m = m, .l = l, .o = o,
+        .cache = model->config.cache,
+        .head_dim = hd,
+        .n_queries = it->n_queries,
+        .q = ts->q,
+        .pos = ts->pos,
+        .window = w->shape->window,
+        .chunk = chunk,
+        .k = k,
+        .v = v,
+        .next = next < it->c1 ? page_slice(w, it, next * CHUNK_PAGES, false) : NULL,
+        .scale = model->h.attn_scale,
+        .softcap = model->h.attn_softcap,
+        .m = m,
+        .l = l,
+        .o = o,
     };
     model->config.kern->attend(&a, ts->attend);
 }
 
-static void fold_chunk(const struct walk *w, u32 n_queries, f32 *m, f32 *l, f32 *o, const f32 *m2, const f32 *l2, const f32 *o2) {
+static void fold_chunk(const struct walk *w, u32 n_queries, f32 *m, f32 *l, f32 *o, const f32 *m2,
+                       const f32 *l2, const f32 *o2) {
     u32 hd = w->a->m->h.head_dim;
     for (u32 i = 0; i < n_queries; i++)
-        w->a->m->config.kern->attend_fold(&m[i], &l[i], o + (size_t)i * hd, m2[i], l2[i], o2 + (size_t)i * hd, hd);
+        w->a->m->config.kern->attend_fold(&m[i], &l[i], o + (size_t)i * hd, m2[i], l2[i], o2 + (size_t)i * hd,
+                                          hd);
 }
 
 static void finish_item(const struct walk *w, const struct item *it, const f32 *l, const f32 *o) {
@@ -84,7 +97,8 @@ static void finish_item(const struct walk *w, const struct item *it, const f32 *
     u32 hd = model->h.head_dim, width = w->shape->n_heads * hd;
     for (u32 i = 0; i < it->n_queries; i++) {
         u32 row = t->row + i / w->group_size, head = it->kv_head * w->group_size + i % w->group_size;
-        model->config.kern->attend_finish(o + (size_t)i * hd, l[i], hd, w->a->plan->attn + (size_t)row * width + head * hd);
+        model->config.kern->attend_finish(o + (size_t)i * hd, l[i], hd,
+                                          w->a->plan->attn + (size_t)row * width + head * hd);
     }
 }
 
@@ -113,8 +127,8 @@ static void wave_chunk(void *arg, u32 index, u32 thread) {
     struct item it = item_at(w, i);
     size_t s = slot_of(w, i, chunk);
     if (chunk >= it.c0 && chunk < it.c1)
-        attend_chunk(w, &it, chunk, chunk + w->threads, &plan->threads[thread], plan->part_m + s, plan->part_l + s,
-                     plan->part_o + s * w->a->m->h.head_dim);
+        attend_chunk(w, &it, chunk, chunk + w->threads, &plan->threads[thread], plan->part_m + s,
+                     plan->part_l + s, plan->part_o + s * w->a->m->h.head_dim);
 }
 
 static void wave_fold(void *arg, u32 i, u32 thread) {
@@ -131,8 +145,8 @@ static void wave_fold(void *arg, u32 i, u32 thread) {
             memcpy(plan->fold_l + f, plan->part_l + s, it.n_queries * sizeof(f32));
             memcpy(plan->fold_o + f * hd, plan->part_o + s * hd, (size_t)it.n_queries * hd * sizeof(f32));
         } else {
-            fold_chunk(w, it.n_queries, plan->fold_m + f, plan->fold_l + f, plan->fold_o + f * hd, plan->part_m + s, plan->part_l + s,
-                       plan->part_o + s * hd);
+            fold_chunk(w, it.n_queries, plan->fold_m + f, plan->fold_l + f, plan->fold_o + f * hd,
+                       plan->part_m + s, plan->part_l + s, plan->part_o + s * hd);
         }
     }
     if (w->c1 >= it.c1 && w->c0 < it.c1)
@@ -140,7 +154,9 @@ static void wave_fold(void *arg, u32 i, u32 thread) {
 }
 
 void attention_run(const struct attention *a, struct team *team) {
-    struct walk w = {.a = a, .layer = &a->m->layers[a->layer], .shape = &a->m->h.layers[a->layer],
+    struct walk w = {.a = a,
+                     .layer = &a->m->layers[a->layer],
+                     .shape = &a->m->h.layers[a->layer],
                      .threads = team_threads(team)};
     w.n_kv = w.shape->n_kv_heads;
     w.group_size = w.shape->n_heads / w.n_kv;
@@ -152,7 +168,8 @@ void attention_run(const struct attention *a, struct team *team) {
         last = MAX(last, it.c1);
     }
     w.item_slots = rows_max * w.group_size;
-    if (w.threads == 1 || n_items >= 4 * w.threads || last - first == 1 || (u64)n_items * w.item_slots > PARTIAL_SLOTS) {
+    if (w.threads == 1 || n_items >= 4 * w.threads || last - first == 1 ||
+        (u64)n_items * w.item_slots > PARTIAL_SLOTS) {
         team_run(team, walk_item, &w, n_items);
         return;
     }

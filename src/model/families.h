@@ -41,27 +41,27 @@ struct family {
     bool parallel;            /* no second norm at all: attention and FFN read the same input */
     enum presence post_norms; /* norms of the results before they join the residual */
     enum presence qkv_bias, o_bias, ffn_bias;
-    enum presence output;     /* CAN: else token_embd is the head; ABSENT: always */
-    bool output_bias;         /* optional bias of the head */
+    enum presence output; /* CAN: else token_embd is the head; ABSENT: always */
+    bool output_bias;     /* optional bias of the head */
     enum qk_norm qk_norm;
-    bool rope_neox;           /* rotated pairs are (i, i + n_rot/2), else (2i, 2i + 1) */
+    bool rope_neox; /* rotated pairs are (i, i + n_rot/2), else (2i, 2i + 1) */
     enum rope_layers rope_layers;
-    bool rope_switch;         /* rope.scaling.finetuned = false turns rope off */
+    bool rope_switch; /* rope.scaling.finetuned = false turns rope off */
     /* Of every window_period layers the last one is full, the others see a window of keys. 0: no windows,
      * even if the file names one. */
     u32 window_period;
-    u32 window_default;       /* 0: full attention if the file names no window */
-    f32 rope_base_windowed;   /* 0: windowed layers rotate as all others */
-    bool window_64_only;      /* windows only in the variant of 64 layers (exaone4) */
+    u32 window_default;     /* 0: full attention if the file names no window */
+    f32 rope_base_windowed; /* 0: windowed layers rotate as all others */
+    bool window_64_only;    /* windows only in the variant of 64 layers (exaone4) */
     enum ffn_kind ffn;
     enum activation activation;
-    bool embd_scale_sqrt;     /* embeddings * sqrt(n_embd) */
-    bool scales;              /* reads embedding_scale, residual_scale, attention.scale */
+    bool embd_scale_sqrt; /* embeddings * sqrt(n_embd) */
+    bool scales;          /* reads embedding_scale, residual_scale, attention.scale */
     enum presence logit_scale;
-    bool logit_divide;        /* logits / logit_scale instead of * */
-    bool softcaps;            /* reads attn_logit_softcapping and final_logit_softcapping */
-    u32 wide_query_layers;    /* the variant of so many layers scales queries by sqrt(n_embd / heads) */
-    bool position_scale;      /* reads attention.temperature_scale: queries grow with the position */
+    bool logit_divide;     /* logits / logit_scale instead of * */
+    bool softcaps;         /* reads attn_logit_softcapping and final_logit_softcapping */
+    u32 wide_query_layers; /* the variant of so many layers scales queries by sqrt(n_embd / heads) */
+    bool position_scale;   /* reads attention.temperature_scale: queries grow with the position */
 };
 
 extern const struct family families[];

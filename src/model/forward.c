@@ -25,7 +25,7 @@ struct step {
     struct model_scratch *s;
     struct scratch_plan *p;
     const struct model_span *spans;
-    u32 n_rows;  /* rows still computed; in the last layer only the wanted ones go on */
+    u32 n_rows; /* rows still computed; in the last layer only the wanted ones go on */
     u32 n_tiles;
     u32 layer;
     struct kern_acts acts[2]; /* the normed input of n_embd values, Q8 and Q8_256 */
@@ -63,7 +63,8 @@ static void norm_row(const struct step *st, const f32 *x, const f32 *w, const f3
 }
 
 /* Norms the residual (w NULL: takes it as it is) and quantizes it into the wanted formats. */
-static void enter_rows(struct step *st, const f32 *w, const f32 *b, bool q8, bool q8_256, u32 row0, u32 row1) {
+static void enter_rows(struct step *st, const f32 *w, const f32 *b, bool q8, bool q8_256, u32 row0,
+                       u32 row1) {
     u32 d = st->m->h.n_embd;
     for (u32 r = row0; r < row1; r++) {
         if (w)
@@ -150,7 +151,8 @@ static void embed_rows(struct step *st, u32 row0, u32 row1) {
         st->kern->embed(&m->w.embd, sp->tokens[in_span], x);
         scale_row(x, m->h.embd_scale, d);
         bool lengthy = m->ropes.has_long && sp->num_ctx > m->ropes.ctx_orig;
-        rope_angles(&m->ropes.r[lengthy ? ROPE_LONG : ROPE_USUAL], st->p->pos[r], st->p->angles[0] + (size_t)r * m->h.n_rot);
+        rope_angles(&m->ropes.r[lengthy ? ROPE_LONG : ROPE_USUAL], st->p->pos[r],
+                    st->p->angles[0] + (size_t)r * m->h.n_rot);
         if (m->ropes.has_windowed)
             rope_angles(&m->ropes.r[ROPE_WINDOWED], st->p->pos[r], st->p->angles[1] + (size_t)r * m->h.n_rot);
     }
@@ -177,7 +179,8 @@ static void lay_out_rows(struct step *st, u32 n_spans) {
     st->s->n_wanted = wanted;
 }
 
-static void check_spans(const struct model *m, const struct model_span *spans, u32 n_spans, u32 *n_rows, u32 *n_logits) {
+static void check_spans(const struct model *m, const struct model_span *spans, u32 n_spans, u32 *n_rows,
+                        u32 *n_logits) {
     *n_rows = *n_logits = 0;
     for (u32 s = 0; s < n_spans; s++) {
         const struct model_span *sp = &spans[s];
@@ -196,11 +199,8 @@ static void check_spans(const struct model *m, const struct model_span *spans, u
 static void norm_heads(const struct step *st, f32 *x, const f32 *w, u32 n_heads) {
     u32 hd = st->m->h.head_dim;
     switch (st->m->h.family->qk_norm) {
-    case QK_NORM_NONE:
-        break;
-    case QK_NORM_FULL:
-        norm_row(st, x, w, NULL, n_heads * hd, x);
-        break;
+    case QK_NORM_NONE: break;
+    case QK_NORM_FULL: norm_row(st, x, w, NULL, n_heads * hd, x); break;
     case QK_NORM_HEAD:
         for (u32 h = 0; h < n_heads; h++)
             norm_row(st, x + h * hd, w, NULL, hd, x + h * hd);
@@ -241,7 +241,8 @@ static void store_row(const struct step *st, const struct kv_seq *seq, u32 row, 
     u8 *page = seq->tables[l->group].pages[pos / KV_PAGE_TOKENS];
     for (u32 h = 0; h < shape->n_kv_heads; h++)
         st->kern->kv_store(m->config.cache, hd, pos % KV_PAGE_TOKENS, k + h * hd, v + h * hd,
-                           page + kv_slice_offset(group, l->in_group, h, false), page + kv_slice_offset(group, l->in_group, h, true));
+                           page + kv_slice_offset(group, l->in_group, h, false),
+                           page + kv_slice_offset(group, l->in_group, h, true));
 }
 
 static void store_tile(void *arg, u32 i, u32 thread) {
@@ -262,7 +263,8 @@ static void store_tiles(struct step *st) {
 
 /* --- weight stages --- */
 /* The input of n_embd values in the format that w reads. */
-static const struct kern_acts *input_for(struct step *st, const struct kern_mat *w, struct kern_acts *f32_acts) {
+static const struct kern_acts *input_for(struct step *st, const struct kern_mat *w,
+                                         struct kern_acts *f32_acts) {
     enum kern_act kind = kern_act_kind(w->type, st->m->config.f32_activations);
     if (kind != KERN_ACT_F32)
         return &st->acts[kind == KERN_ACT_Q8 ? 0 : 1];
@@ -282,7 +284,8 @@ static struct project project_new(struct step *st, const struct kern_mat *next) 
     return (struct project){.kern = st->kern, .threads = st->p->threads, .next = next, .scale = 1};
 }
 
-static void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out, const f32 *bias) {
+static void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out,
+                        const f32 *bias) {
     p->w[p->n_mats] = w;
     p->a[p->n_mats] = a;
     p->out[p->n_mats] = out;
@@ -301,8 +304,8 @@ static void project_qkv(struct step *st) {
 }
 
 /* x [n_rows][w->K] through w into proj, quantized by quantize if w reads integers. */
-static void project_wide(struct step *st, const struct kern_mat *w, const f32 *x, void (*quantize)(struct step *, u32, u32),
-                         const struct kern_mat *next) {
+static void project_wide(struct step *st, const struct kern_mat *w, const f32 *x,
+                         void (*quantize)(struct step *, u32, u32), const struct kern_mat *next) {
     enum kern_act kind = kern_act_kind(w->type, st->m->config.f32_activations);
     kern_acts_at(&st->wide, kind, st->n_rows, w->K, x, st->p->wide_acts);
     if (kind != KERN_ACT_F32)
@@ -330,7 +333,8 @@ static void project_ffn(struct step *st, const struct kern_mat *next) {
 /* In the last layer only wanted rows go on: the others were needed for their K and V. Row i moves to a row
  * not above its own, so that copying forward is safe. False if nothing is wanted. */
 static bool keep_wanted(struct step *st) {
-    u32 d = st->m->h.n_embd, width = st->m->h.layers[st->layer].n_heads * st->m->h.head_dim, n = st->s->n_wanted;
+    u32 d = st->m->h.n_embd, width = st->m->h.layers[st->layer].n_heads * st->m->h.head_dim,
+        n = st->s->n_wanted;
     if (n == st->n_rows)
         return true;
     for (u32 i = 0; i < n; i++) {
@@ -356,7 +360,8 @@ static void run_layer(struct step *st, u32 layer1) {
     const struct kern_mat *after = last ? &m->w.output : &w[1].q;
     project_qkv(st);
     store_tiles(st);
-    struct attention a = {.m = m, .plan = st->p, .spans = st->spans, .layer = st->layer, .n_tiles = st->n_tiles};
+    struct attention a = {
+        .m = m, .plan = st->p, .spans = st->spans, .layer = st->layer, .n_tiles = st->n_tiles};
     if (last && st->s->n_wanted == 0)
         return;
     attention_run(&a, st->team);
@@ -371,11 +376,12 @@ static void run_layer(struct step *st, u32 layer1) {
 static void final_norm(struct step *st, u32 row0, u32 row1) {
     u32 d = st->m->h.n_embd;
     for (u32 r = row0; r < row1; r++)
-        norm_row(st, st->p->x + (size_t)r * d, st->m->w.output_norm, st->m->w.output_norm_bias, d, st->p->hidden + (size_t)r * d);
+        norm_row(st, st->p->x + (size_t)r * d, st->m->w.output_norm, st->m->w.output_norm_bias, d,
+                 st->p->hidden + (size_t)r * d);
 }
 
-void model_forward(struct model *m, struct team *team, struct model_scratch *s, const struct model_span *spans, u32 n_spans,
-                   u32 layer0, u32 layer1) {
+void model_forward(struct model *m, struct team *team, struct model_scratch *s,
+                   const struct model_span *spans, u32 n_spans, u32 layer0, u32 layer1) {
     if (layer1 == 0)
         layer1 = m->h.n_layers;
     check(layer0 < layer1 && layer1 <= m->h.n_layers);
@@ -415,4 +421,6 @@ f32 *model_logits(struct model *m, struct team *team, struct model_scratch *s, u
     return s->plan.logits;
 }
 
-u64 model_logits_hash(const f32 *logits, u32 n_vocab, u64 seed) { return hash_bytes(logits, n_vocab * sizeof *logits, seed); }
+u64 model_logits_hash(const f32 *logits, u32 n_vocab, u64 seed) {
+    return hash_bytes(logits, n_vocab * sizeof *logits, seed);
+}

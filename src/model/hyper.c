@@ -55,7 +55,8 @@ static enum status read_f32(struct reader *r, const char *name, bool must, f64 m
 }
 
 /* A number for all layers, or an array with one per layer. */
-static enum status read_layer_u32(struct reader *r, const char *name, u32 layer, u32 n_layers, u32 max, bool *found, u32 *out) {
+static enum status read_layer_u32(struct reader *r, const char *name, u32 layer, u32 n_layers, u32 max,
+                                  bool *found, u32 *out) {
     struct str key = key_of(r, name);
     const struct gguf_kv *kv = gguf_find(r->g, key);
     *found = kv != NULL;
@@ -65,13 +66,15 @@ static enum status read_layer_u32(struct reader *r, const char *name, u32 layer,
     if (kv->type != GGUF_ARRAY)
         good = gguf_get_u32(r->g, key, out);
     else if (kv->n != n_layers)
-        return err_set(r->err, ERR_CORRUPT, "%s has %llu values for %u layers", r->key, (unsigned long long)kv->n, n_layers);
+        return err_set(r->err, ERR_CORRUPT, "%s has %llu values for %u layers", r->key,
+                       (unsigned long long)kv->n, n_layers);
     else
         good = gguf_elem_u32(kv, layer, out);
     if (!good)
         return err_set(r->err, ERR_CORRUPT, "%s of layer %u is not a whole number", r->key, layer);
     if (*out < 1 || *out > max)
-        return err_set(r->err, ERR_CORRUPT, "%s of layer %u is %u, not within 1 to %u", r->key, layer, *out, max);
+        return err_set(r->err, ERR_CORRUPT, "%s of layer %u is %u, not within 1 to %u", r->key, layer, *out,
+                       max);
     return OK;
 }
 
@@ -85,7 +88,8 @@ static enum status read_layers(struct reader *r, struct hyper *h) {
         l->n_kv_heads = l->n_heads;
         TRY(read_layer_u32(r, "attention.head_count_kv", i, h->n_layers, l->n_heads, &found, &l->n_kv_heads));
         if (l->n_heads % l->n_kv_heads != 0)
-            return err_set(r->err, ERR_CORRUPT, "layer %u has %u heads, no multiple of its %u KV heads", i, l->n_heads, l->n_kv_heads);
+            return err_set(r->err, ERR_CORRUPT, "layer %u has %u heads, no multiple of its %u KV heads", i,
+                           l->n_heads, l->n_kv_heads);
         TRY(read_layer_u32(r, "feed_forward_length", i, h->n_layers, LIMIT_WIDTH, &found, &l->n_ff));
         if (!found)
             return err_set(r->err, ERR_CORRUPT, "the file has no key %s", r->key);
@@ -100,17 +104,21 @@ static enum status read_heads(struct reader *r, struct hyper *h) {
     u32 value_dim = h->head_dim;
     TRY(read_u32(r, "attention.value_length", false, 1, 4096, &value_dim));
     if (value_dim != h->head_dim)
-        return err_set(r->err, ERR_UNSUPPORTED, "keys of %u and values of %u per head: only equal sizes are supported", h->head_dim, value_dim);
+        return err_set(r->err, ERR_UNSUPPORTED,
+                       "keys of %u and values of %u per head: only equal sizes are supported", h->head_dim,
+                       value_dim);
     if (h->head_dim == 0 || h->head_dim % 16 != 0 || h->head_dim > 256)
-        return err_set(r->err, ERR_UNSUPPORTED, "head size %u: only multiples of 16 up to 256 are supported", h->head_dim);
+        return err_set(r->err, ERR_UNSUPPORTED, "head size %u: only multiples of 16 up to 256 are supported",
+                       h->head_dim);
     h->n_rot = h->head_dim;
     TRY(read_u32(r, "rope.dimension_count", false, 2, h->head_dim, &h->n_rot));
     if (h->n_rot % 2 != 0)
-        return err_set(r->err, ERR_CORRUPT, "rope.dimension_count is %u: rotated values come in pairs", h->n_rot);
+        return err_set(r->err, ERR_CORRUPT, "rope.dimension_count is %u: rotated values come in pairs",
+                       h->n_rot);
     for (u32 i = 0; i < h->n_layers; i++)
         if ((u64)h->layers[i].n_heads * h->head_dim > LIMIT_WIDTH)
-            return err_set(r->err, ERR_CORRUPT, "layer %u has %u heads of %u values: over the limit of %u", i, h->layers[i].n_heads,
-                           h->head_dim, LIMIT_WIDTH);
+            return err_set(r->err, ERR_CORRUPT, "layer %u has %u heads of %u values: over the limit of %u", i,
+                           h->layers[i].n_heads, h->head_dim, LIMIT_WIDTH);
     return OK;
 }
 
@@ -136,7 +144,8 @@ static enum status read_rope(struct reader *r, struct hyper *h) {
     else if (str_is(kind, "longrope"))
         h->rope_scaling = ROPE_SCALING_LONGROPE;
     else
-        return err_set(r->err, ERR_UNSUPPORTED, "rope scaling \"%.*s\": supported are none, linear, yarn, longrope", STR_FMT(kind));
+        return err_set(r->err, ERR_UNSUPPORTED,
+                       "rope scaling \"%.*s\": supported are none, linear, yarn, longrope", STR_FMT(kind));
     h->rope_factor = 1;
     TRY(read_f64(r, "rope.scale_linear", false, 0, 1e6, &h->rope_factor)); /* the key's old name */
     TRY(read_f64(r, "rope.scaling.factor", false, 0, 1e6, &h->rope_factor));
@@ -170,7 +179,8 @@ static enum status read_windows(struct reader *r, struct hyper *h) {
             pattern = NULL;
         }
         if (pattern && pattern->n < h->n_layers)
-            return err_set(r->err, ERR_CORRUPT, "%s has %llu values for %u layers", r->key, (unsigned long long)pattern->n, h->n_layers);
+            return err_set(r->err, ERR_CORRUPT, "%s has %llu values for %u layers", r->key,
+                           (unsigned long long)pattern->n, h->n_layers);
     }
     bool rope = true;
     if (f->rope_switch && gguf_find(r->g, key_of(r, "rope.scaling.finetuned")) &&
@@ -182,8 +192,9 @@ static enum status read_windows(struct reader *r, struct hyper *h) {
         if (windows && pattern && !gguf_elem_bool(pattern, i, &windowed))
             return err_set(r->err, ERR_CORRUPT, "%s has elements that are not true or false", r->key);
         l->window = windowed ? window : 0;
-        l->rope = rope && (f->rope_layers == ROPE_ALL || (f->rope_layers == ROPE_NOT_EVERY_4TH && i % 4 != 3) ||
-                           (f->rope_layers == ROPE_WINDOWED_ONLY && (windowed || !windows)));
+        l->rope =
+            rope && (f->rope_layers == ROPE_ALL || (f->rope_layers == ROPE_NOT_EVERY_4TH && i % 4 != 3) ||
+                     (f->rope_layers == ROPE_WINDOWED_ONLY && (windowed || !windows)));
     }
     return OK;
 }
@@ -229,7 +240,8 @@ static enum status read_vocab(struct reader *r, struct hyper *h) {
     if (!t)
         return err_set(r->err, ERR_CORRUPT, "the file has no tensor token_embd.weight");
     if (t->n_dims != 2 || t->dims[1] < 1 || t->dims[1] > LIMIT_VOCAB)
-        return err_set(r->err, ERR_CORRUPT, "token_embd.weight has no shape of an embedding of 1 to %u tokens", LIMIT_VOCAB);
+        return err_set(r->err, ERR_CORRUPT,
+                       "token_embd.weight has no shape of an embedding of 1 to %u tokens", LIMIT_VOCAB);
     h->n_vocab = (u32)t->dims[1];
     const struct gguf_kv *tokens = gguf_find(r->g, STR("tokenizer.ggml.tokens"));
     if (tokens && tokens->n != h->n_vocab)
@@ -243,7 +255,8 @@ static enum status refuse_arch(struct str arch, struct err *err) {
     size_t n = 0;
     for (u32 i = 0; i < n_families && n < sizeof list - 32; i++)
         n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i ? ", " : "", families[i].arch);
-    return err_set(err, ERR_UNSUPPORTED, "architecture \"%.*s\" is not supported; supported are %s", STR_FMT(str_slice(arch, 0, 64)), list);
+    return err_set(err, ERR_UNSUPPORTED, "architecture \"%.*s\" is not supported; supported are %s",
+                   STR_FMT(str_slice(arch, 0, 64)), list);
 }
 
 enum status hyper_read(const struct gguf *g, struct arena *arena, struct hyper *out, struct err *err) {
@@ -258,12 +271,14 @@ enum status hyper_read(const struct gguf *g, struct arena *arena, struct hyper *
     u32 n_experts = 0;
     TRY(read_u32(r, "expert_count", false, 0, UINT32_MAX, &n_experts));
     if (n_experts != 0)
-        return err_set(err, ERR_UNSUPPORTED, "%s is %u: models with experts are not supported", r->key, n_experts);
+        return err_set(err, ERR_UNSUPPORTED, "%s is %u: models with experts are not supported", r->key,
+                       n_experts);
     TRY(read_u32(r, "block_count", true, 1, LIMIT_LAYERS, &h->n_layers));
     TRY(read_u32(r, "embedding_length", true, 16, LIMIT_WIDTH, &h->n_embd));
     TRY(read_u32(r, "context_length", true, 1, UINT32_MAX / 2, &h->n_ctx_train));
-    TRY(read_f32(r, h->family->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon", true, 1e-30, 1,
-                 &h->norm_eps));
+    TRY(read_f32(
+        r, h->family->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
+        true, 1e-30, 1, &h->norm_eps));
     h->layers = ARENA_ARRAY(arena, struct hyper_layer, h->n_layers);
     TRY(read_layers(r, h));
     TRY(read_heads(r, h));

@@ -12,7 +12,7 @@ struct hyper_layer {
     u32 n_heads;    /* query heads */
     u32 n_kv_heads; /* divides n_heads */
     u32 n_ff;
-    u32 window;     /* 0 = full attention */
+    u32 window; /* 0 = full attention */
     bool rope;
 };
 
@@ -23,7 +23,7 @@ struct hyper {
     u32 n_vocab;
     u32 n_ctx_train;
     u32 head_dim;
-    u32 n_rot;           /* rotated values per head, even, <= head_dim */
+    u32 n_rot; /* rotated values per head, even, <= head_dim */
     f32 norm_eps;
     struct hyper_layer *layers; /* [n_layers] */
 
@@ -33,7 +33,7 @@ struct hyper {
     f64 rope_factor;        /* context stretched by; 1 = not */
     f64 rope_attn_factor;   /* cos and sin are multiplied by it */
     f64 yarn_beta_fast, yarn_beta_slow, yarn_log_multiplier;
-    u32 rope_ctx_orig;      /* context before stretching */
+    u32 rope_ctx_orig; /* context before stretching */
 
     f32 embd_scale, residual_scale, logit_scale; /* 1 = off */
     f32 attn_scale;                              /* of q k */
@@ -43,6 +43,7 @@ struct hyper {
 
 /* Reads into out; layers come from arena. ERR_UNSUPPORTED: an architecture, or a part of one, that we do
  * not have. ERR_CORRUPT: a key that is missing or out of bounds. */
-enum status hyper_read(const struct gguf *g, struct arena *arena, struct hyper *out, struct err *err) MUST_USE;
+enum status hyper_read(const struct gguf *g, struct arena *arena, struct hyper *out,
+                       struct err *err) MUST_USE;
 
 #endif

@@ -18,9 +18,9 @@
 struct model_layer {
     u32 group; /* of the KV layout */
     u32 in_group;
-    bool parallel;             /* the FFN reads the normed input of attention */
-    bool q8, q8_256;           /* formats in which q, k, v read their input (gate and up too, if parallel) */
-    bool ffn_q8, ffn_q8_256;   /* gate, up */
+    bool parallel;           /* the FFN reads the normed input of attention */
+    bool q8, q8_256;         /* formats in which q, k, v read their input (gate and up too, if parallel) */
+    bool ffn_q8, ffn_q8_256; /* gate, up */
 };
 
 struct model {
@@ -30,7 +30,7 @@ struct model {
     struct hyper h;
     struct weights w;
     struct ropes ropes;
-    struct model_layer *layers; /* [n_layers] */
+    struct model_layer *layers;  /* [n_layers] */
     u32 q_width, kv_width, n_ff; /* most over all layers */
     u32 group_max;               /* most query heads per KV head */
     bool embd_kinds[2];          /* whether inputs of n_embd values are read as Q8, as Q8_256 */
@@ -58,20 +58,20 @@ struct thread_scratch {
 struct scratch_plan {
     u32 n_rows, n_logits, n_threads;
     u64 bytes;
-    struct tile *tiles; /* [n_rows] at most */
-    u32 *pos;           /* [n_rows] */
-    u32 *wanted;        /* [n_logits] row of each wanted position */
-    f32 *angles[2];     /* [n_rows][n_rot] usual or long, windowed */
-    f32 *x;             /* [n_rows][n_embd] residual */
-    f32 *xn;            /* [n_rows][n_embd] normed */
-    f32 *q, *k, *v;     /* [n_rows][width] */
-    f32 *attn;          /* [n_rows][q_width] */
-    f32 *gate, *up;     /* [n_rows][n_ff] */
-    f32 *proj;          /* [n_rows][n_embd] */
-    void *acts[2];      /* inputs of n_embd values, Q8 and Q8_256 */
-    void *wide_acts;    /* inputs of q_width or n_ff values */
-    f32 *hidden;        /* [n_logits][n_embd] */
-    f32 *logits;        /* [MODEL_LOGITS_TILE][n_vocab] */
+    struct tile *tiles;            /* [n_rows] at most */
+    u32 *pos;                      /* [n_rows] */
+    u32 *wanted;                   /* [n_logits] row of each wanted position */
+    f32 *angles[2];                /* [n_rows][n_rot] usual or long, windowed */
+    f32 *x;                        /* [n_rows][n_embd] residual */
+    f32 *xn;                       /* [n_rows][n_embd] normed */
+    f32 *q, *k, *v;                /* [n_rows][width] */
+    f32 *attn;                     /* [n_rows][q_width] */
+    f32 *gate, *up;                /* [n_rows][n_ff] */
+    f32 *proj;                     /* [n_rows][n_embd] */
+    void *acts[2];                 /* inputs of n_embd values, Q8 and Q8_256 */
+    void *wide_acts;               /* inputs of q_width or n_ff values */
+    f32 *hidden;                   /* [n_logits][n_embd] */
+    f32 *logits;                   /* [MODEL_LOGITS_TILE][n_vocab] */
     f32 *part_m, *part_l, *part_o; /* [PARTIAL_SLOTS], o [..][head_dim] */
     f32 *fold_m, *fold_l, *fold_o; /* running results of the rows whose chunks are spread */
     struct thread_scratch threads[TEAM_THREADS_MAX];
@@ -85,7 +85,8 @@ struct model_scratch {
 };
 
 /* Lays out at mem (64-byte aligned; NULL: only sizes). */
-void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads, u8 *mem);
+void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads,
+                  u8 *mem);
 
 /* --- project.c: one region of matrix multiplications with the same input --- */
 struct project {
@@ -98,7 +99,8 @@ struct project {
     const struct kern_mat *next; /* first matrix of the next region, for prefetching; NULL = none */
     /* What follows on the columns that a chunk has made: */
     const f32 *bias[3];
-    bool gated; /* w[0] is the gate of w[1] and has its shape: out[0] = act(out[0]) * out[1], chunk by chunk */
+    bool
+        gated; /* w[0] is the gate of w[1] and has its shape: out[0] = act(out[0]) * out[1], chunk by chunk */
     bool plain; /* w[0] is an up without gate: out[0] = gelu(out[0]) */
     enum activation activation;
     f32 scale, softcap; /* of out[0]; 1 and 0 = off */

@@ -7,16 +7,22 @@
 #include "model/internal.h"
 
 /* Layers of one shape and window share a group: their pages live and die together. */
-static enum status place_layers(const struct hyper *h, enum kern_cache cache, struct kv_layout *kv, struct model_layer *layers, struct err *err) {
+static enum status place_layers(const struct hyper *h, enum kern_cache cache, struct kv_layout *kv,
+                                struct model_layer *layers, struct err *err) {
     memset(kv, 0, sizeof *kv);
     for (u32 i = 0; i < h->n_layers; i++) {
-        struct kv_group want = {.n_layers = 0, .n_kv_heads = h->layers[i].n_kv_heads, .head_dim = h->head_dim,
-                                .elem_bytes = (u32)kern_cache_bytes(cache), .window = h->layers[i].window};
+        struct kv_group want = {.n_layers = 0,
+                                .n_kv_heads = h->layers[i].n_kv_heads,
+                                .head_dim = h->head_dim,
+                                .elem_bytes = (u32)kern_cache_bytes(cache),
+                                .window = h->layers[i].window};
         u32 g = 0;
-        while (g < kv->n_groups && !(kv->groups[g].n_kv_heads == want.n_kv_heads && kv->groups[g].window == want.window))
+        while (g < kv->n_groups &&
+               !(kv->groups[g].n_kv_heads == want.n_kv_heads && kv->groups[g].window == want.window))
             g++;
         if (g == KV_GROUPS_MAX)
-            return err_set(err, ERR_UNSUPPORTED, "the layers have more than %u kinds of KV heads and windows", KV_GROUPS_MAX);
+            return err_set(err, ERR_UNSUPPORTED, "the layers have more than %u kinds of KV heads and windows",
+                           KV_GROUPS_MAX);
         if (g == kv->n_groups)
             kv->groups[kv->n_groups++] = want;
         if (layers) {
@@ -32,16 +38,18 @@ static enum status count_params(const struct gguf *g, struct model_info *info, s
     for (u32 i = 0; i < g->n_tensors; i++) {
         const struct gguf_tensor *t = &g->tensors[i];
         u64 n = t->dims[0];
-        bool over = mul_overflow(n, t->dims[1], &n) || mul_overflow(n, t->dims[2], &n) || mul_overflow(n, t->dims[3], &n) ||
-                    add_overflow(info->n_params, n, &info->n_params) || add_overflow(info->weights_bytes, t->bytes, &info->weights_bytes);
+        bool over = mul_overflow(n, t->dims[1], &n) || mul_overflow(n, t->dims[2], &n) ||
+                    mul_overflow(n, t->dims[3], &n) || add_overflow(info->n_params, n, &info->n_params) ||
+                    add_overflow(info->weights_bytes, t->bytes, &info->weights_bytes);
         if (over)
-            return err_set(err, ERR_CORRUPT, "tensor %.*s is larger than any memory", STR_FMT(str_slice(t->name, 0, 128)));
+            return err_set(err, ERR_CORRUPT, "tensor %.*s is larger than any memory",
+                           STR_FMT(str_slice(t->name, 0, 128)));
     }
     return OK;
 }
 
-static enum status fill_info(const struct gguf *g, const struct hyper *h, enum kern_cache cache, struct model_layer *layers,
-                             struct model_info *out, struct err *err) {
+static enum status fill_info(const struct gguf *g, const struct hyper *h, enum kern_cache cache,
+                             struct model_layer *layers, struct model_info *out, struct err *err) {
     memset(out, 0, sizeof *out);
     TRY(weights_check_types(g, err));
     TRY(count_params(g, out, err));
@@ -58,7 +66,8 @@ static enum status fill_info(const struct gguf *g, const struct hyper *h, enum k
     return place_layers(h, cache, &out->kv, layers, err);
 }
 
-enum status model_info_read(const struct gguf *g, enum kern_cache cache, struct model_info *out, struct err *err) {
+enum status model_info_read(const struct gguf *g, enum kern_cache cache, struct model_info *out,
+                            struct err *err) {
     struct arena arena;
     struct hyper h;
     arena_init(&arena, 0);
@@ -122,7 +131,8 @@ static enum status open_into(struct model *m, const struct gguf *g, struct err *
     return OK;
 }
 
-enum status model_open(const struct gguf *g, const struct model_config *c, struct model **out, struct err *err) {
+enum status model_open(const struct gguf *g, const struct model_config *c, struct model **out,
+                       struct err *err) {
     struct model *m = xcalloc(1, sizeof *m);
     arena_init(&m->arena, 0);
     m->config = *c;

@@ -21,8 +21,8 @@ struct model;
 
 struct model_config {
     const struct kern *kern;
-    enum kern_cache cache;     /* KV element type; F16 as served */
-    bool f32_activations;      /* eval and tests: no activation is quantized */
+    enum kern_cache cache; /* KV element type; F16 as served */
+    bool f32_activations;  /* eval and tests: no activation is quantized */
 };
 
 /* What a file says, read without touching weight data. Strings live in the gguf. */
@@ -30,7 +30,7 @@ struct model_info {
     struct str arch;
     u32 n_layers;
     u32 n_embd;
-    u32 n_heads;       /* most over all layers */
+    u32 n_heads; /* most over all layers */
     u32 n_kv_heads;
     u32 head_dim;
     u32 n_vocab;
@@ -38,15 +38,17 @@ struct model_info {
     u64 n_params;      /* elements of all tensors */
     u64 weights_bytes; /* tensor data in the file */
     struct kv_layout kv;
-    bool encoder;      /* embeds, does not generate */
+    bool encoder; /* embeds, does not generate */
 };
 
 /* Reads architecture and hyperparameters. ERR_UNSUPPORTED names the architecture or tensor type that is
  * not supported; ERR_CORRUPT the key or tensor that is wrong. */
-enum status model_info_read(const struct gguf *g, enum kern_cache cache, struct model_info *out, struct err *err) MUST_USE;
+enum status model_info_read(const struct gguf *g, enum kern_cache cache, struct model_info *out,
+                            struct err *err) MUST_USE;
 /* Checks every tensor's name, shape and type and wires up the weights. g and its mapping must outlive the
  * model. Reads no weight data but small vectors (rope factors). */
-enum status model_open(const struct gguf *g, const struct model_config *c, struct model **out, struct err *err) MUST_USE;
+enum status model_open(const struct gguf *g, const struct model_config *c, struct model **out,
+                       struct err *err) MUST_USE;
 void model_close(struct model *m);
 const struct model_info *model_info(const struct model *m);
 /* Anonymous memory that the opened model holds beside the mapping. */
@@ -61,8 +63,8 @@ struct model_span {
     const u32 *tokens; /* [n] */
     u32 pos0;
     u32 n;
-    u32 n_logits;      /* the last n_logits rows (0..n) are wanted for sampling */
-    u32 num_ctx;       /* chooses the rope variant where a family has two */
+    u32 n_logits; /* the last n_logits rows (0..n) are wanted for sampling */
+    u32 num_ctx;  /* chooses the rope variant where a family has two */
 };
 
 struct model_scratch; /* activations of one step; reused by all steps of all models */
@@ -73,14 +75,14 @@ u64 model_scratch_bytes(const struct model *m, u32 n_rows, u32 n_logits, u32 n_t
 struct model_scratch *model_scratch_new(void) MUST_USE;
 void model_scratch_free(struct model_scratch *s);
 /* Grows the scratch to fit m; ERR_NO_MEMORY if the system has none. */
-enum status model_scratch_fit(struct model_scratch *s, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads,
-                              struct err *err) MUST_USE;
+enum status model_scratch_fit(struct model_scratch *s, const struct model *m, u32 n_rows, u32 n_logits,
+                              u32 n_threads, struct err *err) MUST_USE;
 
 /* One pass over all spans: writes K and V of every row, keeps the final hidden row of every wanted
  * position in s, in span order. layer0..layer1 allows to stop between layers (0, n_layers = all):
  * activations stay in s between the calls of one step. */
-void model_forward(struct model *m, struct team *team, struct model_scratch *s, const struct model_span *spans, u32 n_spans,
-                   u32 layer0, u32 layer1);
+void model_forward(struct model *m, struct team *team, struct model_scratch *s,
+                   const struct model_span *spans, u32 n_spans, u32 layer0, u32 layer1);
 /* Logits of wanted rows first..first+n-1 (n <= MODEL_LOGITS_TILE) into the scratch's tile; returns it,
  * [n][n_vocab], valid until the next call. */
 #define MODEL_LOGITS_TILE 16u

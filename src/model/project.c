@@ -27,7 +27,9 @@ struct region {
 
 static u32 mat_tiles(const struct kern_mat *w) { return DIV_CEIL(w->N, TILE_N); }
 
-static u32 chunk_tile(const struct region *r, u32 chunk) { return (u32)((u64)chunk * r->n_tiles / r->n_chunks); }
+static u32 chunk_tile(const struct region *r, u32 chunk) {
+    return (u32)((u64)chunk * r->n_tiles / r->n_chunks);
+}
 
 /* Address of the weights at a tile of the space. With a gate, tiles count rows of gate and up at once. */
 static const u8 *tile_data(const struct project *p, u32 tile) {

@@ -13,9 +13,12 @@ static f64 yarn_pair(const struct hyper *h, f64 n_turns) {
     return (f64)h->n_rot * fm_log((f64)h->rope_ctx_orig / (n_turns * 2 * PI)) / (2 * fm_log(h->rope_base));
 }
 
-static f64 yarn_scale(f64 factor, f64 multiplier) { return factor <= 1 ? 1 : 0.1 * multiplier * fm_log(factor) + 1; }
+static f64 yarn_scale(f64 factor, f64 multiplier) {
+    return factor <= 1 ? 1 : 0.1 * multiplier * fm_log(factor) + 1;
+}
 
-static void rope_init(struct rope *r, const struct hyper *h, f64 base, bool scaled, const f32 *factors, struct arena *arena) {
+static void rope_init(struct rope *r, const struct hyper *h, f64 base, bool scaled, const f32 *factors,
+                      struct arena *arena) {
     r->n_rot = h->n_rot;
     r->freq = ARENA_ARRAY(arena, f64, h->n_rot / 2);
     r->scale = scaled ? h->rope_attn_factor : 1;
@@ -39,7 +42,8 @@ static void rope_init(struct rope *r, const struct hyper *h, f64 base, bool scal
     }
 }
 
-void ropes_init(struct ropes *out, const struct hyper *h, const f32 *usual, const f32 *lengthy, struct arena *arena) {
+void ropes_init(struct ropes *out, const struct hyper *h, const f32 *usual, const f32 *lengthy,
+                struct arena *arena) {
     memset(out, 0, sizeof *out);
     rope_init(&out->r[ROPE_USUAL], h, h->rope_base, true, usual, arena);
     out->ctx_orig = h->rope_ctx_orig;

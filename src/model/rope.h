@@ -22,7 +22,8 @@ struct ropes {
 
 /* Factors divide the frequencies, [n_rot / 2] or NULL: usual comes from rope_freqs.weight or
  * rope_factors_short.weight, lengthy from rope_factors_long.weight. Frequencies come from arena. */
-void ropes_init(struct ropes *out, const struct hyper *h, const f32 *usual, const f32 *lengthy, struct arena *arena);
+void ropes_init(struct ropes *out, const struct hyper *h, const f32 *usual, const f32 *lengthy,
+                struct arena *arena);
 /* cos and sin of every pair at one position: out [n_rot / 2][2], computed in f64 and rounded once. */
 void rope_angles(const struct rope *r, u32 pos, f32 *out);
 

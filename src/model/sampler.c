@@ -33,8 +33,8 @@ struct candidate {
 };
 
 struct scratch {
-    f32 *x;      /* [n_vocab] logits after penalties and mask */
-    u32 *ids;    /* [n_vocab] */
+    f32 *x;              /* [n_vocab] logits after penalties and mask */
+    u32 *ids;            /* [n_vocab] */
     struct candidate *c; /* [n_vocab] */
 };
 
@@ -261,7 +261,8 @@ static u32 take_above(const struct kern *k, const f32 *x, u32 n, f32 threshold, 
 
 /* Up to `want` best in order; values that are -inf or NaN do not count. Looks for a threshold that few more
  * than that reach; *width is its distance from the maximum, in: where to start, out: what was found. */
-static u32 select_best(const struct kern *k, const f32 *x, u32 n, u32 want, f32 max, f32 *width, struct scratch *t) {
+static u32 select_best(const struct kern *k, const f32 *x, u32 n, u32 want, f32 max, f32 *width,
+                       struct scratch *t) {
     f32 low = 0, high = INFINITY, w = *width; /* fewer than want are within low of the maximum */
     u32 enough = 2 * want + 64;
     for (u32 tries = 0; tries < 40 && w < 1e6f; tries++) {
@@ -334,7 +335,8 @@ static u32 select_mass(const struct kern *k, const f32 *x, u32 n, f32 max, f64 t
     k->logsumexp(x, n, &ignored, &lse);
     f64 total = fm_exp(lse);
     u32 m = 0;
-    for (f32 width = 8; width < 128; width *= 2) { /* at the last one less than e^-64 of each is missing: all */
+    for (f32 width = 8; width < 128;
+         width *= 2) { /* at the last one less than e^-64 of each is missing: all */
         m = take_above(k, x, n, max - width, t);
         if (weigh(t->c, m, max, 1) >= top_p * total)
             break;
@@ -389,7 +391,8 @@ static u32 draw(const struct sampler *s, struct candidate *c, u32 n, u32 positio
     return c[last].id; /* only if rounding let the sums differ */
 }
 
-static void fill_logprobs(const struct kern *k, const f32 *logits, u32 n_vocab, u32 n_top, struct scratch *t, struct sampler_pick *out) {
+static void fill_logprobs(const struct kern *k, const f32 *logits, u32 n_vocab, u32 n_top, struct scratch *t,
+                          struct sampler_pick *out) {
     f32 max, width = 8;
     f64 lse;
     k->logsumexp(logits, n_vocab, &max, &lse);
@@ -412,8 +415,8 @@ static u32 first_allowed(const u32 *mask, u32 n_vocab) {
     return 0;
 }
 
-void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u32 position, const u32 *mask, u32 n_top,
-                  bool want_logprob, void *mem, struct sampler_pick *out) {
+void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u32 position, const u32 *mask,
+                  u32 n_top, bool want_logprob, void *mem, struct sampler_pick *out) {
     struct scratch t = scratch_at(mem, s->n_vocab);
     memset(out, 0, sizeof *out);
     const f32 *x = adjust(s, logits, mask, t.x);

@@ -24,16 +24,19 @@ void sampler_rollback(struct sampler *s, u32 snapshot);
 
 struct sampler_pick {
     u32 token;
-    f32 logprob;            /* under the untouched logits (before penalties and temperature) */
+    f32 logprob; /* under the untouched logits (before penalties and temperature) */
     u32 n_top;
-    struct { u32 token; f32 logprob; } top[20]; /* best first, untouched logits */
+    struct {
+        u32 token;
+        f32 logprob;
+    } top[20]; /* best first, untouched logits */
 };
 
 /* Chooses a token. logits [n_vocab] are not changed. position: see above. mask (may be NULL): bit t of
  * mask[t / 32] allows token t; at least one bit is set. n_top 0..20 alternatives in out; want_logprob
  * false skips that work. scratch: sampler_scratch_bytes(n_vocab), any thread. Does not accept. */
-void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u32 position, const u32 *mask, u32 n_top,
-                  bool want_logprob, void *scratch, struct sampler_pick *out);
+void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u32 position, const u32 *mask,
+                  u32 n_top, bool want_logprob, void *scratch, struct sampler_pick *out);
 size_t sampler_scratch_bytes(u32 n_vocab);
 
 #endif

@@ -28,7 +28,8 @@ static void plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem
 
 static const enum kern_act integer_kinds[2] = {KERN_ACT_Q8, KERN_ACT_Q8_256};
 
-void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads, u8 *mem) {
+void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads,
+                  u8 *mem) {
     u64 at = 0, rows = n_rows, f = sizeof(f32);
     u32 acts_rows = MAX(n_rows, MODEL_LOGITS_TILE);
     memset(p, 0, sizeof *p);
@@ -51,7 +52,8 @@ void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32
     p->proj = take(mem, &at, rows * m->h.n_embd * f);
     u64 wide_bytes = 0;
     for (u32 i = 0; i < 2; i++) {
-        p->acts[i] = take(mem, &at, m->embd_kinds[i] ? kern_acts_bytes(integer_kinds[i], acts_rows, m->h.n_embd) : 0);
+        p->acts[i] =
+            take(mem, &at, m->embd_kinds[i] ? kern_acts_bytes(integer_kinds[i], acts_rows, m->h.n_embd) : 0);
         if (m->wide_K[i])
             wide_bytes = MAX(wide_bytes, kern_acts_bytes(integer_kinds[i], n_rows, m->wide_K[i]));
     }
@@ -75,7 +77,9 @@ u64 model_scratch_bytes(const struct model *m, u32 n_rows, u32 n_logits, u32 n_t
     return p.bytes;
 }
 
-struct model_scratch *model_scratch_new(void) { return xcalloc(1, sizeof(struct model_scratch)); }
+struct model_scratch *model_scratch_new(void) {
+    return xcalloc(1, sizeof(struct model_scratch));
+}
 
 void model_scratch_free(struct model_scratch *s) {
     if (!s)
@@ -85,13 +89,15 @@ void model_scratch_free(struct model_scratch *s) {
     free(s);
 }
 
-enum status model_scratch_fit(struct model_scratch *s, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads, struct err *err) {
+enum status model_scratch_fit(struct model_scratch *s, const struct model *m, u32 n_rows, u32 n_logits,
+                              u32 n_threads, struct err *err) {
     u64 bytes = model_scratch_bytes(m, n_rows, n_logits, n_threads);
     if (bytes <= s->bytes)
         return OK;
     void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mem == MAP_FAILED)
-        return err_errno(err, ERR_NO_MEMORY, "no memory for %llu bytes of scratch", (unsigned long long)bytes);
+        return err_errno(err, ERR_NO_MEMORY, "no memory for %llu bytes of scratch",
+                         (unsigned long long)bytes);
     /* Activations move constantly through all of it: fewer page faults and TLB misses. Only a hint. */
     madvise(mem, bytes, MADV_HUGEPAGE);
     if (s->mem)

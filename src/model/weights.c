@@ -21,8 +21,8 @@ static enum status refuse_type(const struct gguf_tensor *t, struct err *err) {
     for (u32 type = 0; type < QUANT_TYPES && n < sizeof list - 16; type++)
         if (quant_supported(type))
             n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", quant_name(type));
-    return err_set(err, ERR_UNSUPPORTED, "tensor %.*s is %s, which is not supported; supported are %s", STR_FMT(t->name),
-                   quant_name(t->type), list);
+    return err_set(err, ERR_UNSUPPORTED, "tensor %.*s is %s, which is not supported; supported are %s",
+                   STR_FMT(t->name), quant_name(t->type), list);
 }
 
 static const struct gguf_tensor *find(struct loader *l, const char *name) {
@@ -41,13 +41,15 @@ static enum status missing(struct loader *l) {
 }
 
 static enum status wrong_shape(struct loader *l, const struct gguf_tensor *t, u64 d0, u64 d1) {
-    return err_set(l->err, ERR_CORRUPT, "tensor %s has shape %llu x %llu x %llu x %llu, expected %llu x %llu", l->name,
-                   (unsigned long long)t->dims[0], (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
-                   (unsigned long long)t->dims[3], (unsigned long long)d0, (unsigned long long)d1);
+    return err_set(l->err, ERR_CORRUPT, "tensor %s has shape %llu x %llu x %llu x %llu, expected %llu x %llu",
+                   l->name, (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
+                   (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], (unsigned long long)d0,
+                   (unsigned long long)d1);
 }
 
 /* A vector of d0 x d1 values. In place if it is F32 and aligned, else decoded once: vectors are small. */
-static enum status vector2(struct loader *l, const char *name, enum presence p, u32 d0, u32 d1, const f32 **out) {
+static enum status vector2(struct loader *l, const char *name, enum presence p, u32 d0, u32 d1,
+                           const f32 **out) {
     *out = NULL;
     if (p == ABSENT)
         return OK;
@@ -57,7 +59,8 @@ static enum status vector2(struct loader *l, const char *name, enum presence p, 
     if (t->dims[0] != d0 || t->dims[1] != d1 || t->dims[2] != 1 || t->dims[3] != 1)
         return wrong_shape(l, t, d0, d1);
     if (t->type != QUANT_F32 && t->type != QUANT_F16 && t->type != QUANT_BF16)
-        return err_set(l->err, ERR_UNSUPPORTED, "tensor %s is %s; a vector must be F32, F16 or BF16", l->name, quant_name(t->type));
+        return err_set(l->err, ERR_UNSUPPORTED, "tensor %s is %s; a vector must be F32, F16 or BF16", l->name,
+                       quant_name(t->type));
     size_t n = (size_t)d0 * d1;
     if (t->type == QUANT_F32 && (uintptr_t)t->data % _Alignof(f32) == 0) {
         *out = (const f32 *)(const void *)t->data;
@@ -73,7 +76,8 @@ static enum status vector(struct loader *l, const char *name, enum presence p, u
     return vector2(l, name, p, n, 1, out);
 }
 
-static enum status matrix(struct loader *l, const char *name, enum presence p, u32 N, u32 K, struct kern_mat *out) {
+static enum status matrix(struct loader *l, const char *name, enum presence p, u32 N, u32 K,
+                          struct kern_mat *out) {
     memset(out, 0, sizeof *out);
     const struct gguf_tensor *t = find(l, name);
     if (!t)
@@ -84,7 +88,8 @@ static enum status matrix(struct loader *l, const char *name, enum presence p, u
         return refuse_type(t, l->err);
     u32 block = quant_block_values(t->type);
     if (K % block != 0 || K % 16 != 0)
-        return err_set(l->err, ERR_UNSUPPORTED, "tensor %s of type %s has rows of %u values: no multiple of %u", l->name,
+        return err_set(l->err, ERR_UNSUPPORTED,
+                       "tensor %s of type %s has rows of %u values: no multiple of %u", l->name,
                        quant_name(t->type), K, MAX(block, 16u));
     out->data = t->data;
     out->type = (enum quant_type)t->type;
@@ -92,8 +97,8 @@ static enum status matrix(struct loader *l, const char *name, enum presence p, u
     out->K = K;
     out->row_bytes = quant_row_bytes(t->type, K);
     if ((u64)out->row_bytes * N != t->bytes)
-        return err_set(l->err, ERR_CORRUPT, "tensor %s has %llu bytes, expected %llu", l->name, (unsigned long long)t->bytes,
-                       (unsigned long long)out->row_bytes * N);
+        return err_set(l->err, ERR_CORRUPT, "tensor %s has %llu bytes, expected %llu", l->name,
+                       (unsigned long long)t->bytes, (unsigned long long)out->row_bytes * N);
     return OK;
 }
 
@@ -132,8 +137,7 @@ static enum status open_qkv(struct loader *l, struct weights_layer *w, u32 n_q, 
 static enum status open_qk_norm(struct loader *l, struct weights_layer *w, const struct hyper_layer *s) {
     u32 hd = l->h->head_dim;
     switch (l->h->family->qk_norm) {
-    case QK_NORM_NONE:
-        return OK;
+    case QK_NORM_NONE: return OK;
     case QK_NORM_HEAD:
         TRY(vector(l, "attn_q_norm.weight", MUST, hd, &w->q_norm));
         return vector(l, "attn_k_norm.weight", MUST, hd, &w->k_norm);
@@ -201,19 +205,23 @@ static enum status open_rope(struct loader *l, struct weights *w) {
     return OK;
 }
 
-/* A tensor that nobody reads means a model that differs from what we compute: a bias, a norm, a layer more. */
+/* A tensor that nobody reads means a model that differs from what we compute: a bias, a norm, a layer more.
+ */
 static enum status check_all_used(struct loader *l) {
     for (u32 i = 0; i < l->g->n_tensors; i++) {
         struct str name = l->g->tensors[i].name;
-        bool derived = str_ends(name, STR(".attn_rot_embd.freqs")) || str_ends(name, STR(".attn_rot_embd.weight"));
+        bool derived =
+            str_ends(name, STR(".attn_rot_embd.freqs")) || str_ends(name, STR(".attn_rot_embd.weight"));
         if (!l->used[i] && !derived)
-            return err_set(l->err, ERR_UNSUPPORTED, "tensor %.*s has no place in a model of architecture %s with %u layers",
+            return err_set(l->err, ERR_UNSUPPORTED,
+                           "tensor %.*s has no place in a model of architecture %s with %u layers",
                            STR_FMT(str_slice(name, 0, 128)), l->h->family->arch, l->h->n_layers);
     }
     return OK;
 }
 
-enum status weights_open(const struct gguf *g, const struct hyper *h, struct arena *arena, struct weights *w, struct err *err) {
+enum status weights_open(const struct gguf *g, const struct hyper *h, struct arena *arena, struct weights *w,
+                         struct err *err) {
     struct loader loader = {.g = g, .h = h, .arena = arena, .err = err, .layer = UINT32_MAX}, *l = &loader;
     const struct family *f = h->family;
     memset(w, 0, sizeof *w);

@@ -13,7 +13,7 @@ struct weights_layer {
     const f32 *attn_post_norm;             /* [n_embd] */
     const f32 *ffn_norm, *ffn_norm_bias;   /* [n_embd] */
     const f32 *ffn_post_norm;              /* [n_embd] */
-    struct kern_mat q, k, v;               /* [n_heads * head_dim][n_embd], k and v [n_kv_heads * head_dim][n_embd] */
+    struct kern_mat q, k, v; /* [n_heads * head_dim][n_embd], k and v [n_kv_heads * head_dim][n_embd] */
     const f32 *q_bias, *k_bias, *v_bias;
     struct kern_mat o; /* [n_embd][n_heads * head_dim] */
     const f32 *o_bias;
@@ -26,15 +26,16 @@ struct weights_layer {
 struct weights {
     struct kern_mat embd; /* [n_vocab][n_embd] */
     const f32 *output_norm, *output_norm_bias;
-    struct kern_mat output; /* [n_vocab][n_embd], maybe the embedding again */
-    const f32 *output_bias; /* [n_vocab] */
+    struct kern_mat output;            /* [n_vocab][n_embd], maybe the embedding again */
+    const f32 *output_bias;            /* [n_vocab] */
     const f32 *rope_usual, *rope_long; /* [n_rot / 2] factors */
     struct weights_layer *layers;      /* [n_layers] */
 };
 
 /* Wires up out; arrays and the few vectors that are not F32 in the file come from arena. ERR_CORRUPT names
  * the tensor that is missing or has another shape, ERR_UNSUPPORTED the one of a type we do not compute. */
-enum status weights_open(const struct gguf *g, const struct hyper *h, struct arena *arena, struct weights *out, struct err *err) MUST_USE;
+enum status weights_open(const struct gguf *g, const struct hyper *h, struct arena *arena,
+                         struct weights *out, struct err *err) MUST_USE;
 /* ERR_UNSUPPORTED if any tensor of the file has a type that we do not compute. */
 enum status weights_check_types(const struct gguf *g, struct err *err) MUST_USE;
 

@@ -152,13 +152,23 @@ static struct bytes changed(const struct gguf *g, const struct change *c) {
     return b;
 }
 
-static bool names(const struct err *err, struct str what) { return str_find(str_of(err->text), what, 0) != SIZE_MAX; }
+static bool names(const struct err *err, struct str what) {
+    return str_find(str_of(err->text), what, 0) != SIZE_MAX;
+}
 
 /* Ends of names without which the file is another model, but a right one. */
 static const char *const optional[] = {
-    ".bias", "output.weight", "attention.head_count_kv",
-    "attention.value_length", "attention.sliding_window", "rope.freq_base", "rope.freq_base_swa", "rope.dimension_count",
-    "rope.scaling.type", "rope.scaling.original_context_length", "rope.scaling.attn_factor",
+    ".bias",
+    "output.weight",
+    "attention.head_count_kv",
+    "attention.value_length",
+    "attention.sliding_window",
+    "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.dimension_count",
+    "rope.scaling.type",
+    "rope.scaling.original_context_length",
+    "rope.scaling.attn_factor",
 };
 
 static bool is_optional(struct str name) {
@@ -179,7 +189,9 @@ static void each_removed(void **state) {
         assert_int_equal(gguf_parse(&g, b.p, b.n, &err), OK);
         for (u32 i = 0; i < g.n_kvs + g.n_tensors; i++) {
             bool key = i < g.n_kvs;
-            struct change c = {.skip_key = key ? i : UINT32_MAX, .skip_tensor = key ? UINT32_MAX : i - g.n_kvs, .key = UINT32_MAX};
+            struct change c = {.skip_key = key ? i : UINT32_MAX,
+                               .skip_tensor = key ? UINT32_MAX : i - g.n_kvs,
+                               .key = UINT32_MAX};
             struct str name = key ? g.kvs[i].key : g.tensors[i - g.n_kvs].name;
             struct bytes other = changed(&g, &c);
             enum status s = open_and_run(&other, &err);
@@ -199,9 +211,11 @@ static void each_removed(void **state) {
 
 static void each_number(void **state) {
     (void)state;
-    const u32 numbers[] = {0, 1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 64, 100, 255, 256, 257, 4096, 65535, 65536, 1000003,
-                           0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, UINT32_MAX};
-    const f32 floats[] = {0, -0.0f, 1, -1, 0.5f, 1e-38f, 1e-45f, 3e38f, -3e38f, 1e6f, 1e12f, INFINITY, -INFINITY, NAN};
+    const u32 numbers[] = {0,    1,     2,     3,       5,          7,          15,         16,
+                           17,   31,    33,    64,      100,        255,        256,        257,
+                           4096, 65535, 65536, 1000003, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, UINT32_MAX};
+    const f32 floats[] = {0,     -0.0f,  1,    -1,    0.5f,     1e-38f,    1e-45f,
+                          3e38f, -3e38f, 1e6f, 1e12f, INFINITY, -INFINITY, NAN};
     char path[4096];
     for (u32 m = 0; m < ARRAY_LEN(models); m++) {
         struct gguf g;
@@ -240,7 +254,10 @@ static int finish(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(each_byte), cmocka_unit_test(each_length), cmocka_unit_test(each_removed), cmocka_unit_test(each_number),
+        cmocka_unit_test(each_byte),
+        cmocka_unit_test(each_length),
+        cmocka_unit_test(each_removed),
+        cmocka_unit_test(each_number),
     };
     return cmocka_run_group_tests(tests, start, finish);
 }

@@ -1,17 +1,18 @@
 /* Goal: the logits of a position depend on the model and the tokens up to it, to the last bit, and on nothing
- * else. Method: hashes over the raw bits of every position's logits are compared between one pass on one thread
- * and: slices of 1, 7, 64 and all tokens; 1 and 2 threads; every tier of kernels; a place among 15 other
- * sequences; a prefix found in the cache; a step that stops between layers. That the comparison sees anything
- * is shown by two planted faults, in kernels that only this test has. The hashes themselves are tied to
- * NUMERICS_VERSION: KV caches outlive a process, so bits must not change under one version. */
+ * else. Method: hashes over the raw bits of every position's logits are compared between one pass on one
+ * thread and: slices of 1, 7, 64 and all tokens; 1 and 2 threads; every tier of kernels; a place among 15
+ * other sequences; a prefix found in the cache; a step that stops between layers. That the comparison sees
+ * anything is shown by two planted faults, in kernels that only this test has. The hashes themselves are tied
+ * to NUMERICS_VERSION: KV caches outlive a process, so bits must not change under one version. */
 #include "golden.h"
 
 static json_t *forward;
 
 /* Each kind of activations, weights, windows, norms, and of rope; the whole matrix for the first N_WHOLE. */
 #define N_WHOLE 3u
-static const char *const models[] = {"llama-q-q4_1", "llama-q-q4_k",  "gemma3-q4_0", "llama-q-q8_0", "llama-q-q6_k", "llama-q-f16",
-                                     "llama-gqa",    "phi3-longrope", "gemma2",        "cohere2",      "llama-bias"};
+static const char *const models[] = {"llama-q-q4_1", "llama-q-q4_k", "gemma3-q4_0", "llama-q-q8_0",
+                                     "llama-q-q6_k", "llama-q-f16",  "llama-gqa",   "phi3-longrope",
+                                     "gemma2",       "cohere2",      "llama-bias"};
 
 struct setting {
     const struct kern *kern;
@@ -21,8 +22,12 @@ struct setting {
 };
 
 static void open_with(const char *path, const struct setting *s, struct eval_model *e) {
-    struct eval_options o = {.kern = s->kern, .n_threads = s->n_threads, .cache = s->cache, .slice = s->slice,
-                             .f32_activations = s->f32_activations, .num_ctx = 512};
+    struct eval_options o = {.kern = s->kern,
+                             .n_threads = s->n_threads,
+                             .cache = s->cache,
+                             .slice = s->slice,
+                             .f32_activations = s->f32_activations,
+                             .num_ctx = 512};
     golden_open(path, &o, e);
 }
 
@@ -44,7 +49,8 @@ static void alone(struct eval_model *e, const u32 *ids, u32 n, struct hashes *ou
 }
 
 /* One step; the hashes of the spans' wanted rows that belong to span `ours` go to out. */
-static void step(struct eval_model *e, const struct model_span *spans, u32 n_spans, u32 ours, struct hashes *out) {
+static void step(struct eval_model *e, const struct model_span *spans, u32 n_spans, u32 ours,
+                 struct hashes *out) {
     u32 rows = 0, first = 0, wanted = 0;
     struct err err;
     for (u32 s = 0; s < n_spans; s++) {
@@ -84,8 +90,12 @@ static void in_crowd(struct eval_model *e, const u32 *ids, u32 n, struct hashes 
                 continue;
             assert_true(kv_seq_reserve(&seqs[s], seqs[s].n_tokens + rows));
             ours = s == OURS ? n_spans : ours;
-            spans[n_spans++] = (struct model_span){.seq = &seqs[s], .tokens = tokens[s] + seqs[s].n_tokens, .pos0 = seqs[s].n_tokens,
-                                                   .n = rows, .n_logits = s == OURS ? rows : s % 2, .num_ctx = 512};
+            spans[n_spans++] = (struct model_span){.seq = &seqs[s],
+                                                   .tokens = tokens[s] + seqs[s].n_tokens,
+                                                   .pos0 = seqs[s].n_tokens,
+                                                   .n = rows,
+                                                   .n_logits = s == OURS ? rows : s % 2,
+                                                   .num_ctx = 512};
         }
         step(e, spans, n_spans, ours, out);
         for (u32 i = 0; i < n_spans; i++)
@@ -104,8 +114,12 @@ static void from_cache(struct eval_model *e, const u32 *ids, u32 n, struct hashe
         u32 covered = kv_seq_open(&seq, e->space, ids, cuts[c], c);
         assert_true(c == 0 ? covered == 0 : covered > 0);
         assert_true(kv_seq_reserve(&seq, cuts[c]));
-        struct model_span span = {.seq = &seq, .tokens = ids + covered, .pos0 = covered, .n = cuts[c] - covered,
-                                  .n_logits = cuts[c] - covered, .num_ctx = 512};
+        struct model_span span = {.seq = &seq,
+                                  .tokens = ids + covered,
+                                  .pos0 = covered,
+                                  .n = cuts[c] - covered,
+                                  .n_logits = cuts[c] - covered,
+                                  .num_ctx = 512};
         step(e, &span, 1, 0, out);
         seq.n_tokens = cuts[c];
         kv_seq_close(&seq, ids, true, c);
@@ -131,7 +145,8 @@ static void layer_by_layer(struct eval_model *e, const u32 *ids, u32 n, struct h
 
 typedef void way_fn(struct eval_model *e, const u32 *ids, u32 n, struct hashes *out);
 
-static void hash_with(const char *path, const struct setting *s, way_fn *way, const u32 *ids, u32 n, struct hashes *out) {
+static void hash_with(const char *path, const struct setting *s, way_fn *way, const u32 *ids, u32 n,
+                      struct hashes *out) {
     struct eval_model e;
     open_with(path, s, &e);
     memset(out, 0, sizeof *out);
@@ -139,7 +154,9 @@ static void hash_with(const char *path, const struct setting *s, way_fn *way, co
     eval_model_close(&e);
 }
 
-static bool same(const struct hashes *a, const struct hashes *b, u32 n) { return memcmp(a->h, b->h, n * sizeof *a->h) == 0; }
+static bool same(const struct hashes *a, const struct hashes *b, u32 n) {
+    return memcmp(a->h, b->h, n * sizeof *a->h) == 0;
+}
 
 /* --- the matrix --- */
 static u32 list_tiers(const struct kern *tiers[3]) {
@@ -155,20 +172,21 @@ static u32 list_tiers(const struct kern *tiers[3]) {
     return n;
 }
 
-static void expect(const char *model, const char *what, const char *path, const struct setting *s, way_fn *way, const u32 *ids, u32 n,
-                   const struct hashes *want) {
+static void expect(const char *model, const char *what, const char *path, const struct setting *s,
+                   way_fn *way, const u32 *ids, u32 n, const struct hashes *want) {
     struct hashes got;
     hash_with(path, s, way, ids, n, &got);
     for (u32 i = 0; i < n; i++)
         if (got.h[i] != want->h[i])
-            fail_msg("%s, %s, kernels %s, %u threads, slices of %u: other bits from position %u on", model, what, s->kern->name,
-                     s->n_threads, s->slice, i);
+            fail_msg("%s, %s, kernels %s, %u threads, slices of %u: other bits from position %u on", model,
+                     what, s->kern->name, s->n_threads, s->slice, i);
 }
 
-static void check_matrix(const char *model, const char *path, const u32 *ids, u32 n, bool f32_activations, bool whole,
-                         const struct kern **tiers, u32 n_tiers) {
+static void check_matrix(const char *model, const char *path, const u32 *ids, u32 n, bool f32_activations,
+                         bool whole, const struct kern **tiers, u32 n_tiers) {
     const u32 slices[] = {1, 7, 64, 512};
-    struct setting base = {.kern = tiers[n_tiers - 1], .n_threads = 1, .slice = 512, .f32_activations = f32_activations};
+    struct setting base = {
+        .kern = tiers[n_tiers - 1], .n_threads = 1, .slice = 512, .f32_activations = f32_activations};
     struct hashes want;
     hash_with(path, &base, alone, ids, n, &want);
     for (u32 t = 0; t < n_tiers; t++)
@@ -243,8 +261,8 @@ static void real_model(void **state) {
 /* --- planted faults --- */
 /* Adds the products of the two halves of K separately as soon as several rows come together, as a kernel
  * does that is tiled otherwise for batches. F32 weights and activations. */
-static void split_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo, void *scratch,
-                         const u8 *next) {
+static void split_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out,
+                         size_t ldo, void *scratch, const u8 *next) {
     if (a->rows < 2 || a->kind != KERN_ACT_F32 || w->K % 32 != 0) {
         kern_ref.matmul(w, n0, n1, a, out, ldo, scratch, next);
         return;
@@ -285,14 +303,15 @@ static void fault_split_by_batch(void **state) {
     free(ids);
 }
 
-/* A cache that is rounded to half precision: rightly when a key is stored, or, as the fault, only when the slice
- * is done, so that the slice itself reads unrounded keys. Both in an F32 cache. */
+/* A cache that is rounded to half precision: rightly when a key is stored, or, as the fault, only when the
+ * slice is done, so that the slice itself reads unrounded keys. Both in an F32 cache. */
 static void round_values(f32 *x, u64 n) {
     for (u64 i = 0; i < n; i++)
         x[i] = f16_to_f32(f32_to_f16(x[i]));
 }
 
-static void rounding_store(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v, void *k_slice, void *v_slice) {
+static void rounding_store(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v,
+                           void *k_slice, void *v_slice) {
     f32 rounded_k[256], rounded_v[256];
     memcpy(rounded_k, k, head_dim * sizeof *k);
     memcpy(rounded_v, v, head_dim * sizeof *v);
@@ -309,7 +328,8 @@ static void sliced_then_rounded(struct eval_model *e, const u32 *ids, u32 n, str
     assert_true(kv_seq_reserve(&seq, n));
     for (u32 pos = 0; pos < n; pos = seq.n_tokens) {
         u32 rows = MIN(e->options.slice, n - pos);
-        struct model_span span = {.seq = &seq, .tokens = ids + pos, .pos0 = pos, .n = rows, .n_logits = rows, .num_ctx = 512};
+        struct model_span span = {
+            .seq = &seq, .tokens = ids + pos, .pos0 = pos, .n = rows, .n_logits = rows, .num_ctx = 512};
         step(e, &span, 1, 0, out);
         seq.n_tokens = pos + rows;
         for (u32 g = 0; g < layout->n_groups; g++)
@@ -340,7 +360,10 @@ static void fault_unrounded_slice(void **state) {
 /* --- numerics version --- */
 static void numerics_version(void **state) {
     (void)state;
-    static const struct { u32 version; u64 hash; } known = {1, 0xb756ed892f875b01};
+    static const struct {
+        u32 version;
+        u64 hash;
+    } known = {1, 0xb756ed892f875b01};
     u64 hash = 0;
     char path[4096];
     u32 n, *ids = golden_sequence(forward, "s200", &n);
@@ -353,9 +376,10 @@ static void numerics_version(void **state) {
     }
     free(ids);
     if (known.version != NUMERICS_VERSION || known.hash != hash)
-        fail_msg("logits have hash 0x%016llx at NUMERICS_VERSION %u; known is 0x%016llx for version %u. A change of float order "
-                 "must raise NUMERICS_VERSION; then put both into this test", (unsigned long long)hash, NUMERICS_VERSION,
-                 (unsigned long long)known.hash, known.version);
+        fail_msg("logits have hash 0x%016llx at NUMERICS_VERSION %u; known is 0x%016llx for version %u. A "
+                 "change of float order "
+                 "must raise NUMERICS_VERSION; then put both into this test",
+                 (unsigned long long)hash, NUMERICS_VERSION, (unsigned long long)known.hash, known.version);
 }
 
 static int start(void **state) {
@@ -373,8 +397,12 @@ static int finish(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tiny_models),          cmocka_unit_test(long_context),          cmocka_unit_test(real_model),
-        cmocka_unit_test(fault_split_by_batch), cmocka_unit_test(fault_unrounded_slice), cmocka_unit_test(numerics_version),
+        cmocka_unit_test(tiny_models),
+        cmocka_unit_test(long_context),
+        cmocka_unit_test(real_model),
+        cmocka_unit_test(fault_split_by_batch),
+        cmocka_unit_test(fault_unrounded_slice),
+        cmocka_unit_test(numerics_version),
     };
     return cmocka_run_group_tests(tests, start, finish);
 }

@@ -1,8 +1,9 @@
 /* Goal: logits of every family and weight type agree with llama.cpp's. Method: tiny random models; numbers
  * computed with F32 activations and an F32 cache (data/forward.json). Tolerances, from the spread that was
  * measured between implementations: F32 activations and cache 1e-3 (a missing feature shows as 0.07 or more),
- * F16 cache 2e-2, sums of log probabilities 1e-4 relative. With integer activations distributions are compared:
- * mean KL below twice, and rms below 1.5 times, what llama.cpp's own integer path has; argmax agreement over 0.9. */
+ * F16 cache 2e-2, sums of log probabilities 1e-4 relative. With integer activations distributions are
+ * compared: mean KL below twice, and rms below 1.5 times, what llama.cpp's own integer path has; argmax
+ * agreement over 0.9. */
 #include "golden.h"
 
 #include <math.h>
@@ -35,14 +36,16 @@ static void close_to(const char *what, u32 position, f64 got, f64 want, f64 tole
         fail_msg("%s at position %u: %.7g, expected %.7g", what, position, got, want);
 }
 
-static void check_positions(const char *model, const json_t *seq, const f32 *logits, u32 n_vocab, f64 tolerance) {
+static void check_positions(const char *model, const json_t *seq, const f32 *logits, u32 n_vocab,
+                            f64 tolerance) {
     const char *at;
     json_t *entry, *value;
     size_t i;
     json_object_foreach(json_object_get(seq, "positions"), at, entry) {
         u32 p = (u32)atoi(at);
         const f32 *row = logits + (size_t)p * n_vocab;
-        close_to(model, p, log_sum_exp(row, n_vocab), json_number_value(json_object_get(entry, "lse")), tolerance);
+        close_to(model, p, log_sum_exp(row, n_vocab), json_number_value(json_object_get(entry, "lse")),
+                 tolerance);
         json_array_foreach(json_object_get(entry, "fixed"), i, value) {
             u32 id = (u32)json_integer_value(json_array_get(json_object_get(forward, "fixed_ids"), i));
             close_to(model, p, (f64)row[id], json_number_value(value), tolerance);
@@ -50,7 +53,8 @@ static void check_positions(const char *model, const json_t *seq, const f32 *log
     }
 }
 
-static void check_last(const char *model, const json_t *seq, const f32 *row, u32 n_vocab, u32 position, f64 tolerance) {
+static void check_last(const char *model, const json_t *seq, const f32 *row, u32 n_vocab, u32 position,
+                       f64 tolerance) {
     const char *text = json_string_value(json_object_get(seq, "last_logits_b64"));
     size_t n = strlen(text);
     f32 *want = xmalloc(n);
@@ -69,11 +73,14 @@ static f64 nll_of(const f32 *logits, const u32 *ids, u32 n, u32 n_vocab) {
     return sum;
 }
 
-static void check_run(const char *model, const char *path, const json_t *run, enum kern_cache cache, f64 tolerance) {
+static void check_run(const char *model, const char *path, const json_t *run, enum kern_cache cache,
+                      f64 tolerance) {
     struct eval_model e;
     const char *name;
     json_t *seq;
-    struct eval_options o = {.cache = cache, .f32_activations = true, .num_ctx = (u32)json_integer_value(json_object_get(run, "n_ctx"))};
+    struct eval_options o = {.cache = cache,
+                             .f32_activations = true,
+                             .num_ctx = (u32)json_integer_value(json_object_get(run, "n_ctx"))};
     golden_open(path, &o, &e);
     u32 n_vocab = model_info(e.model)->n_vocab;
     json_object_foreach(json_object_get(run, "seqs"), name, seq) {
@@ -90,7 +97,8 @@ static void check_run(const char *model, const char *path, const json_t *run, en
 }
 
 /* For every model of the data, with the context of every run (longrope has two). */
-static void each_model(void (*fn)(const char *model, const char *path, const json_t *entry, const json_t *run)) {
+static void each_model(void (*fn)(const char *model, const char *path, const json_t *entry,
+                                  const json_t *run)) {
     const char *model;
     json_t *entry, *run;
     size_t i;
@@ -128,7 +136,8 @@ static void logits_f16_cache(void **state) {
 
 /* The weights are those that the numbers were computed with. */
 static int by_name(const void *a, const void *b) {
-    struct str x = (*(const struct gguf_tensor *const *)a)->name, y = (*(const struct gguf_tensor *const *)b)->name;
+    struct str x = (*(const struct gguf_tensor *const *)a)->name,
+               y = (*(const struct gguf_tensor *const *)b)->name;
     int c = memcmp(x.p, y.p, MIN(x.n, y.n));
     return c ? c : x.n < y.n ? -1 : x.n > y.n;
 }
@@ -167,7 +176,9 @@ static void digests(void **state) {
 static void one_greedy(const char *model, const char *path, const json_t *entry, const json_t *run) {
     (void)entry;
     struct eval_model e;
-    struct eval_options o = {.cache = KERN_CACHE_F32, .f32_activations = true, .num_ctx = (u32)json_integer_value(json_object_get(run, "n_ctx"))};
+    struct eval_options o = {.cache = KERN_CACHE_F32,
+                             .f32_activations = true,
+                             .num_ctx = (u32)json_integer_value(json_object_get(run, "n_ctx"))};
     golden_open(path, &o, &e);
     json_t *greedy = json_object_get(run, "greedy");
     u32 n, n_want, n_margins, n_vocab = model_info(e.model)->n_vocab;
@@ -235,8 +246,10 @@ static void one_integer(const char *model, const char *path, const json_t *entry
         free(b);
     }
     f64 kl = d.kl / d.n, rms = sqrt(d.square / d.n), agree = (f64)d.agree / d.n;
-    f64 kl_ref = json_number_value(json_object_get(bound, "mean_kl")), rms_ref = json_number_value(json_object_get(bound, "rms"));
-    print_message("# %-16s mean KL %.5f (llama.cpp %.5f), rms %.4f (%.4f), argmax agrees %.3f\n", model, kl, kl_ref, rms, rms_ref, agree);
+    f64 kl_ref = json_number_value(json_object_get(bound, "mean_kl")),
+        rms_ref = json_number_value(json_object_get(bound, "rms"));
+    print_message("# %-16s mean KL %.5f (llama.cpp %.5f), rms %.4f (%.4f), argmax agrees %.3f\n", model, kl,
+                  kl_ref, rms, rms_ref, agree);
     if (!(kl < 2 * kl_ref && rms < 1.5 * rms_ref && agree > 0.9))
         fail_msg("%s: integer activations lose too much", model);
     eval_model_close(&ref);
@@ -263,8 +276,11 @@ static int finish(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(digests),       cmocka_unit_test(logits_f32_cache),    cmocka_unit_test(logits_f16_cache),
-        cmocka_unit_test(greedy_tokens), cmocka_unit_test(integer_activations),
+        cmocka_unit_test(digests),
+        cmocka_unit_test(logits_f32_cache),
+        cmocka_unit_test(logits_f16_cache),
+        cmocka_unit_test(greedy_tokens),
+        cmocka_unit_test(integer_activations),
     };
     return cmocka_run_group_tests(tests, start, finish);
 }

@@ -1,12 +1,11 @@
-/* Goal: real models give the reference's tokens and probabilities. Method: numbers of llama.cpp with exact F32
- * weights and activations (data/real_*.json); the models are named by the environment and checked by SHA-256.
- * Without them the tests are skipped and say so.
- * The expected answer is fed, so that a step is compared whatever the steps before it chose; the chosen token
- * where its margin over the second is not below `tie`.
- *   F32 activations and cache: tie 2e-3, every log probability within 5e-3, perplexity within 0.05 %.
- *   As served (integer activations, F16 cache): tie 0.6 (llama.cpp's own integer path flips up to 0.43), log
- *   probabilities of the chosen and the ten best within 0.6 but for one in 50, perplexity within 1 %; mean differences
- *   below 1.5 times what llama.cpp's own integer path has. */
+/* Goal: real models give the reference's tokens and probabilities. Method: numbers of llama.cpp with exact
+ * F32 weights and activations (data/real_*.json); the models are named by the environment and checked by
+ * SHA-256. Without them the tests are skipped and say so. The expected answer is fed, so that a step is
+ * compared whatever the steps before it chose; the chosen token where its margin over the second is not below
+ * `tie`. F32 activations and cache: tie 2e-3, every log probability within 5e-3, perplexity within 0.05 %. As
+ * served (integer activations, F16 cache): tie 0.6 (llama.cpp's own integer path flips up to 0.43), log
+ *   probabilities of the chosen and the ten best within 0.6 but for one in 50, perplexity within 1 %; mean
+ * differences below 1.5 times what llama.cpp's own integer path has. */
 #include "golden.h"
 
 #include <math.h>
@@ -62,7 +61,7 @@ struct case_check {
     const f64 *margin, *top1;
     const json_t *top10;
     f64 tie, tolerance;
-    f64 beyond_max; /* share of values that may be beyond the tolerance */
+    f64 beyond_max;                   /* share of values that may be beyond the tolerance */
     u32 n_tokens, n_values, n_beyond; /* compared */
     f64 worst, sum;
 };
@@ -103,7 +102,8 @@ static void check_step(void *ctx, u32 position, const f32 *logits) {
     json_t *pair;
     size_t i;
     json_array_foreach(json_array_get(c->top10, step), i, pair)
-        compare(c, step, logprob(c, logits, (u32)json_integer_value(json_array_get(pair, 0))), json_number_value(json_array_get(pair, 1)));
+        compare(c, step, logprob(c, logits, (u32)json_integer_value(json_array_get(pair, 0))),
+                json_number_value(json_array_get(pair, 1)));
 }
 
 static void check_case(struct eval_model *e, const json_t *golden_case, struct case_check *c) {
@@ -141,14 +141,19 @@ static void check_greedy(struct real *r, bool served, f64 tie, f64 tolerance, f6
     u32 n_all = 0;
     struct eval_options o = {.cache = served ? KERN_CACHE_F16 : KERN_CACHE_F32, .f32_activations = !served};
     golden_open(r->path, &o, &e);
-    struct case_check c = {.kern = e.options.kern, .n_vocab = model_info(e.model)->n_vocab, .tie = tie, .tolerance = tolerance,
+    struct case_check c = {.kern = e.options.kern,
+                           .n_vocab = model_info(e.model)->n_vocab,
+                           .tie = tie,
+                           .tolerance = tolerance,
                            .beyond_max = beyond_max};
     json_array_foreach(json_object_get(r->golden, "cases"), i, golden_case) {
         check_case(&e, golden_case, &c);
         n_all += (u32)json_array_size(json_object_get(golden_case, "ids"));
     }
-    print_message("# %s: %u of %u tokens compared; %u log probabilities: mean difference %.5f, worst %.4f, %u beyond %g\n", r->numbers,
-                  c.n_tokens, n_all, c.n_values, c.sum / c.n_values, c.worst, c.n_beyond, tolerance);
+    print_message("# %s: %u of %u tokens compared; %u log probabilities: mean difference %.5f, worst %.4f, "
+                  "%u beyond %g\n",
+                  r->numbers, c.n_tokens, n_all, c.n_values, c.sum / c.n_values, c.worst, c.n_beyond,
+                  tolerance);
     assert_true(c.n_tokens > n_all / 2);
     assert_true(c.n_beyond <= beyond_max * c.n_values);
     f64 mean_reference = json_number_value(json_object_get(r->golden, "q8_mean_abs_diff"));
@@ -192,11 +197,13 @@ static void check_nll(struct real *r, bool served) {
     assert_int_equal(n_want, n - 1);
     struct eval_options o = {.cache = served ? KERN_CACHE_F16 : KERN_CACHE_F32, .f32_activations = !served};
     golden_open(r->path, &o, &e);
-    struct nll_check c = {.kern = e.options.kern, .ids = ids, .want = want, .n = n, .n_vocab = model_info(e.model)->n_vocab};
+    struct nll_check c = {
+        .kern = e.options.kern, .ids = ids, .want = want, .n = n, .n_vocab = model_info(e.model)->n_vocab};
     assert_int_equal(eval_model_run(&e, ids, n, false, add_nll, &c, &err), OK);
     f64 sum = json_number_value(json_object_get(ppl, "nll_sum")), mean = c.diff / n_want;
     f64 mean_reference = json_number_value(json_object_get(ppl, "q8_mean_abs_diff"));
-    print_message("# %s: perplexity %.4f, expected %.4f; per token mean difference %.5f (llama.cpp's integer path %.5f), worst %.4f\n",
+    print_message("# %s: perplexity %.4f, expected %.4f; per token mean difference %.5f (llama.cpp's integer "
+                  "path %.5f), worst %.4f\n",
                   r->numbers, exp(c.sum / n_want), exp(sum / n_want), mean, mean_reference, c.worst);
     assert_true(fabs(exp((c.sum - sum) / n_want) - 1) < (served ? 1e-2 : 5e-4));
     assert_true(mean < (served ? 1.5 * mean_reference : 1e-3));
@@ -208,9 +215,12 @@ static void check_nll(struct real *r, bool served) {
 static void nll_f32(void **state) { check_nll(*state, false); }
 static void nll_served(void **state) { check_nll(*state, true); }
 
-#define TESTS(r)                                                                                                       \
-    {#r " greedy_f32", greedy_f32, start, finish, &reals[r]}, {#r " greedy_served", greedy_served, start, finish, &reals[r]}, \
-        {#r " nll_f32", nll_f32, start, finish, &reals[r]}, {#r " nll_served", nll_served, start, finish, &reals[r]}
+#define TESTS(r)                                                                                             \
+    {#r " greedy_f32", greedy_f32, start, finish, &reals[r]},                                                \
+        {#r " greedy_served", greedy_served, start, finish, &reals[r]},                                      \
+        {#r " nll_f32", nll_f32, start, finish, &reals[r]}, {                                                \
+#r " nll_served", nll_served, start, finish, &reals[r]                                               \
+    }
 
 int main(void) {
     const struct CMUnitTest all[] = {TESTS(0), TESTS(1)};

@@ -15,7 +15,8 @@
 #define VOCAB 1200u
 #define DRAWS 4000u
 
-static const struct gen_sampling plain = {.seed = 1, .temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1};
+static const struct gen_sampling plain = {
+    .seed = 1, .temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1};
 
 struct fixture {
     f32 logits[VOCAB];
@@ -159,12 +160,32 @@ static void assert_distribution(struct fixture *f, const struct gen_sampling *p)
 
 static void distributions(void **state) {
     struct fixture *f = *state;
-    struct { i32 top_k; f32 top_p, min_p, typical_p, temperature; } rows[] = {
-        {0, 1, 0, 1, 1},        {0, 1, 0, 1, 0.5f},    {0, 1, 0, 1, 2},         {40, 1, 0, 1, 1},       {1, 1, 0, 1, 1},
-        {2, 1, 0, 1, 3},        {500, 1, 0, 1, 1.5f},  {0, 0.9f, 0, 1, 1},      {0, 0.3f, 0, 1, 0.8f},  {0, 0.999f, 0, 1, 1},
-        {40, 0.9f, 0, 1, 0.8f}, {0, 1, 0.05f, 1, 1},   {0, 1, 0.5f, 1, 2},      {0, 1, 0, 0.5f, 1},     {0, 1, 0, 0.95f, 1},
-        {0, 1, 0, 0.2f, 1},     {100, 1, 0, 0.7f, 1},  {40, 0.9f, 0.05f, 0.9f, 0.7f}, {0, 0.8f, 0.1f, 0.9f, 1.2f},
-        {5000, 0.95f, 0.01f, 1, 1}, {0, 0, 0, 1, 1},   {0, 1, 1, 1, 1},
+    struct {
+        i32 top_k;
+        f32 top_p, min_p, typical_p, temperature;
+    } rows[] = {
+        {0, 1, 0, 1, 1},
+        {0, 1, 0, 1, 0.5f},
+        {0, 1, 0, 1, 2},
+        {40, 1, 0, 1, 1},
+        {1, 1, 0, 1, 1},
+        {2, 1, 0, 1, 3},
+        {500, 1, 0, 1, 1.5f},
+        {0, 0.9f, 0, 1, 1},
+        {0, 0.3f, 0, 1, 0.8f},
+        {0, 0.999f, 0, 1, 1},
+        {40, 0.9f, 0, 1, 0.8f},
+        {0, 1, 0.05f, 1, 1},
+        {0, 1, 0.5f, 1, 2},
+        {0, 1, 0, 0.5f, 1},
+        {0, 1, 0, 0.95f, 1},
+        {0, 1, 0, 0.2f, 1},
+        {100, 1, 0, 0.7f, 1},
+        {40, 0.9f, 0.05f, 0.9f, 0.7f},
+        {0, 0.8f, 0.1f, 0.9f, 1.2f},
+        {5000, 0.95f, 0.01f, 1, 1},
+        {0, 0, 0, 1, 1},
+        {0, 1, 1, 1, 1},
     };
     for (u32 i = 0; i < ARRAY_LEN(rows); i++) {
         struct gen_sampling p = plain;
@@ -286,7 +307,7 @@ static void penalties(void **state) {
     p.frequency_penalty = 0.5f;
     for (u32 i = 0; i < VOCAB; i++)
         f->logits[i] = -100;
-    f->logits[10] = 8;     /* once: 8 / 2 - 0.75 = 3.25; twice: 2.75 */
+    f->logits[10] = 8; /* once: 8 / 2 - 0.75 = 3.25; twice: 2.75 */
     f->logits[20] = 3;
     f->logits[30] = 2.76f;
     struct sampler *s = sampler_new(&p, VOCAB);
@@ -381,10 +402,14 @@ static void logprobs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(distributions, setup, teardown), cmocka_unit_test_setup_teardown(random_numbers, setup, teardown),
-        cmocka_unit_test_setup_teardown(greedy, setup, teardown),        cmocka_unit_test_setup_teardown(no_numbers, setup, teardown),
-        cmocka_unit_test_setup_teardown(masks, setup, teardown),         cmocka_unit_test_setup_teardown(penalties, setup, teardown),
-        cmocka_unit_test_setup_teardown(invariance, setup, teardown),    cmocka_unit_test_setup_teardown(logprobs, setup, teardown),
+        cmocka_unit_test_setup_teardown(distributions, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_numbers, setup, teardown),
+        cmocka_unit_test_setup_teardown(greedy, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_numbers, setup, teardown),
+        cmocka_unit_test_setup_teardown(masks, setup, teardown),
+        cmocka_unit_test_setup_teardown(penalties, setup, teardown),
+        cmocka_unit_test_setup_teardown(invariance, setup, teardown),
+        cmocka_unit_test_setup_teardown(logprobs, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
