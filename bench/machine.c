@@ -66,6 +66,42 @@ f64 machine_dot_ops(const char *tier, u32 n) {
     return is(tier, "ref") ? 0 : 2.0 * (is(tier, "avx512") ? 64 : 32) * CHAINS * n;
 }
 
+/* vfmadd on 16 or 8 floats. */
+#define FMA(x) "vfmadd231ps %12, %13, %" x ";"
+#define FMAS FMA("0") FMA("1") FMA("2") FMA("3") FMA("4") FMA("5") FMA("6") FMA("7") FMA("8") FMA("9") FMA("10") FMA("11")
+
+__attribute__((target("avx512f"))) static f64 fma_avx512(u32 n) {
+    __m512 w = _mm512_set1_ps(0.5f), v = _mm512_set1_ps(0.25f);
+    __m512 a = w, b = w, c = w, d = w, e = w, f = w, g = w, h = w, i = w, j = w, k = w, l = w;
+    for (u32 at = 0; at < n; at++)
+        __asm__ volatile(FMAS
+                         : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(f), "+v"(g), "+v"(h), "+v"(i), "+v"(j),
+                           "+v"(k), "+v"(l)
+                         : "v"(w), "v"(v));
+    a = a + b + c + d + e + f + g + h + i + j + k + l;
+    return (f64)_mm512_reduce_add_ps(a);
+}
+
+__attribute__((target("avx2,fma"))) static f64 fma_avx2(u32 n) {
+    __m256 w = _mm256_set1_ps(0.5f), v = _mm256_set1_ps(0.25f);
+    __m256 a = w, b = w, c = w, d = w, e = w, f = w, g = w, h = w, i = w, j = w, k = w, l = w;
+    for (u32 at = 0; at < n; at++)
+        __asm__ volatile(FMAS
+                         : "+x"(a), "+x"(b), "+x"(c), "+x"(d), "+x"(e), "+x"(f), "+x"(g), "+x"(h), "+x"(i), "+x"(j),
+                           "+x"(k), "+x"(l)
+                         : "x"(w), "x"(v));
+    a = a + b + c + d + e + f + g + h + i + j + k + l;
+    return (f64)_mm256_cvtss_f32(a);
+}
+
+f64 machine_fma(const char *tier, u32 n) {
+    return is(tier, "avx512") ? fma_avx512(n) : is(tier, "avx2") || is(tier, "avxvnni") ? fma_avx2(n) : 0;
+}
+
+f64 machine_fma_ops(const char *tier, u32 n) {
+    return is(tier, "avx512") ? 2.0 * 16 * CHAINS * n : is(tier, "avx2") || is(tier, "avxvnni") ? 2.0 * 8 * CHAINS * n : 0;
+}
+
 __attribute__((target("avx512f"))) static f64 read_avx512(const u8 *p, size_t n) {
     __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
     for (size_t i = 0; i + 256 <= n; i += 256) {
