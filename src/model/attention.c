@@ -4,8 +4,6 @@
  * It walks the chunks of 256 keys and folds each into its running result. Where items are too few for the
  * team (one sequence decodes with a long context) the chunks of an item are computed side by side, in waves
  * that fit the partial slots, and folded afterwards: in the same order, so with the same bits. */
-#include <math.h>
-
 #include "model/internal.h"
 
 #define CHUNK_PAGES (KERN_CHUNK / KV_PAGE_TOKENS)

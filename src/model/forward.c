@@ -13,8 +13,6 @@
  *   weights    down
  *   rows       join the residual (and before_attention of the next layer)
  * With few rows the row stages run inline: a region would cost more than it shares. */
-#include <math.h>
-
 #include "base/fmath.h"
 #include "model/internal.h"
 

@@ -74,13 +74,14 @@ struct model_scratch; /* activations of one step; reused by all steps of all mod
 u64 model_scratch_bytes(const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads);
 struct model_scratch *model_scratch_new(void) MUST_USE;
 void model_scratch_free(struct model_scratch *s);
-/* Grows the scratch to fit m; ERR_NO_MEMORY if the system has none. */
+/* Grows the scratch to fit m, never in the middle of a step: what it held is gone. ERR_NO_MEMORY if the
+ * system has none. */
 enum status model_scratch_fit(struct model_scratch *s, const struct model *m, u32 n_rows, u32 n_logits,
                               u32 n_threads, struct err *err) MUST_USE;
 
 /* One pass over all spans: writes K and V of every row, keeps the final hidden row of every wanted
- * position in s, in span order. layer0..layer1 allows to stop between layers (0, n_layers = all):
- * activations stay in s between the calls of one step. */
+ * position in s, in span order. layer0..layer1-1 are computed (layer1 0 = to the last): a step may
+ * stop between layers, its activations stay in s until the next call of the same step. */
 void model_forward(struct model *m, struct team *team, struct model_scratch *s,
                    const struct model_span *spans, u32 n_spans, u32 layer0, u32 layer1);
 /* Logits of wanted rows first..first+n-1 (n <= MODEL_LOGITS_TILE) into the scratch's tile; returns it,
