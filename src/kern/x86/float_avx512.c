@@ -53,22 +53,23 @@ INSTANCE(5)
 INSTANCE(6)
 
 /* Decodes columns c of 16 rows to F[r]. */
-static void float_rows_load(const struct kern_mat *w, u32 n, const struct columns *c, struct tile *tile, u32 r) {
+static void float_rows_load(const struct kern_mat *w, u32 n, const struct columns *c, struct tile *tile, u32 r,
+                            struct prefetch *pf) {
     u32 columns = c->n;
     size_t stride;
     if (w->type != QUANT_F32 && w->type != QUANT_F16 && w->type != QUANT_BF16) {
         memset(tile->decoded, 0, sizeof tile->decoded);
         for (u32 row = 0; row < 16 && n + row < w->N; row++)
             quant_decode(w->type, w->data + (n + row) * w->row_bytes + c->from, tile->decoded[row], columns);
-        avx512_transpose((const u8 *)tile->decoded, sizeof tile->decoded[0], columns * 4, (u32(*)[16])tile->F[r]);
+        avx512_transpose((const u8 *)tile->decoded, sizeof tile->decoded[0], columns * 4, (u32(*)[16])tile->F[r], pf);
         return;
     }
     const u8 *rows = matmul_chunk_rows(w, n, 16, c, tile->pad[0], sizeof tile->pad[0], &stride);
     if (w->type == QUANT_F32) {
-        avx512_transpose(rows, stride, columns * 4, (u32(*)[16])tile->F[r]);
+        avx512_transpose(rows, stride, columns * 4, (u32(*)[16])tile->F[r], pf);
         return;
     }
-    avx512_transpose(rows, stride, columns * 2, tile->T);
+    avx512_transpose(rows, stride, columns * 2, tile->T, pf);
     const __m512i high = _mm512_set1_epi32((i32)0xffff0000);
     for (u32 i = 0; i < columns / 2; i++) {
         __m512i pair = _mm512_load_si512(tile->T[i]), odd = _mm512_and_si512(pair, high);
@@ -96,12 +97,13 @@ void avx512_matmul_f32(const struct walk *k, u32 n0, u32 n1, const struct kern_a
     for (u32 n = n0; n < n1; n += 32)
         for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
             at = columns_at(w, k0, most);
+            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 32, &at, tile->prefetch, &c.prefetch);
+            c.prefetch.n_early = c.prefetch.n / (a->rows + 1);
             for (u32 r = 0; r < 2; r++) {
                 c.mask[r] = rows_mask(n + 16 * r, n1);
-                float_rows_load(w, n + 16 * r, &at, tile, r);
+                float_rows_load(w, n + 16 * r, &at, tile, r, &c.prefetch);
             }
             c.first = k0 == 0;
-            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 32, &at, tile->prefetch, &c.prefetch);
             for (u32 i = 0, row = 0; i < n_groups; i++, row += c.rows) {
                 c.rows = (a->rows - row) / (n_groups - i);
                 c.out = out + row * ldo + n;

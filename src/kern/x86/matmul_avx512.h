@@ -21,7 +21,7 @@
 /* A block of 32 in the widest type (Q8_0) is 34 bytes. */
 #define CHUNK_BYTES_MAX (CHUNK_K_MAX / 32 * 34)
 /* Columns of a chunk of the float path; a block if that is longer. */
-#define FLOAT_K 128u
+#define FLOAT_K 96u
 #define FLOAT_K_MAX 256u
 
 /* One thread's scratch. */
@@ -44,8 +44,8 @@ struct tile {
 _Static_assert(sizeof(struct tile) <= KERN_MATMUL_SCRATCH_BYTES, "the tile fits the scratch");
 
 /* Transposes `bytes` bytes of 16 rows that lie `stride` apart: T[i][r] = dword i of row r. The last dword is
- * padded with zeros; nothing behind the bytes is read. */
-void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16]);
+ * padded with zeros; nothing behind the bytes is read. Fetches the early lines of pf. */
+void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16], struct prefetch *pf);
 /* Transposes n_values columns of 16 rows of a type, as its decoder in decode_x86.h wants it, and fetches. */
 void avx512_tile_load(enum quant_type type, const u8 *rows, size_t stride, u32 n_values, u32 (*T)[16],
                       struct prefetch *pf);

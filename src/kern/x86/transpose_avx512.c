@@ -92,9 +92,8 @@ ALWAYS_INLINE void transpose(const u8 *p, size_t stride, u32 bytes, u32 (*T)[16]
         transpose_16(p, stride, (__mmask16)((1u << bytes) - 1), T);
 }
 
-void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16]) {
-    struct prefetch none = {.n = 0};
-    transpose(rows, stride, bytes, T, &none);
+void avx512_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[16], struct prefetch *pf) {
+    transpose(rows, stride, bytes, T, pf);
 }
 
 /* The halves at p of 16 rows, as f32. */
