@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "chat/template.h"
 
@@ -111,16 +112,15 @@ static void test_go(void **state) {
     golden_release(&g);
 }
 
+/* Templates of well-known models carry their own licences: they are used where they lie, beside the project. */
+#define MODELS_CASES "../../../../shared/golden/chat/cases.json"
+
 static void test_models(void **state) {
     struct golden g = {0};
     char path[4096];
     (void)state;
-    golden_path(path, sizeof path, "../../../../shared/golden/chat/cases.json");
-    if (!golden_read(&g, path)) {
-        print_message("# SKIPPED: templates of well-known models: %s is not there\n", path);
-        golden_release(&g);
-        skip();
-    }
+    golden_path(path, sizeof path, MODELS_CASES);
+    assert_true(golden_read(&g, path));
     struct value cases = value_get(&g.root, STR("cases")), templates = value_get(&g.root, STR("templates"));
     u32 n_bad = 0;
     for (u32 i = 0; i < cases.list.n; i++) {
@@ -136,5 +136,11 @@ static void test_models(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_jinja), cmocka_unit_test(test_go),
                                        cmocka_unit_test(test_models)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    char path[4096];
+    golden_path(path, sizeof path, MODELS_CASES);
+    if (access(path, R_OK) == 0)
+        return cmocka_run_group_tests(tests, NULL, NULL);
+    /* cmocka reports a skipped test as one that failed, so it is left out. */
+    printf("# skipped: templates of well-known models: %s is not there\n", path);
+    return _cmocka_run_group_tests("chat", tests, ARRAY_LEN(tests) - 1, NULL, NULL);
 }
