@@ -65,6 +65,20 @@ static void hint_hide(struct line_editor *l) {
     l->hint_shown = false;
 }
 
+/* Waits for input with the signals that end the wait let in only meanwhile: one that came just before is seen
+ * first, and none is lost between that look and the wait. */
+static void input_wait(void) {
+    struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t ours, before;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGINT);
+    sigaddset(&ours, SIGWINCH);
+    sigprocmask(SIG_BLOCK, &ours, &before);
+    if (!interrupt_pending() && !resized)
+        ppoll(&p, 1, NULL, &before);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 /* The next byte, or -1: end, error, interrupt. */
 static int byte_next(struct line_editor *l) {
     if (l->n_ahead) {
@@ -73,14 +87,7 @@ static int byte_next(struct line_editor *l) {
         return c;
     }
     for (;;) {
-        u8 c;
-        ssize_t n = read(STDIN_FILENO, &c, 1);
-        if (n == 1)
-            return c;
-        if (n == 0)
-            return -1;
-        if (errno != EINTR)
-            return -1;
+        input_wait();
         if (interrupt_taken()) {
             l->interrupt = true;
             return -1;
@@ -88,7 +95,14 @@ static int byte_next(struct line_editor *l) {
         if (resized) {
             resized = 0;
             el_resize(l->el);
+            continue;
         }
+        u8 c;
+        ssize_t n = read(STDIN_FILENO, &c, 1);
+        if (n == 1)
+            return c;
+        if (n == 0 || errno != EINTR)
+            return -1;
     }
 }
 

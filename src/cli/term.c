@@ -47,6 +47,8 @@ void interrupt_catch(struct http_client *c) {
     sigaction(SIGINT, &act, NULL);
 }
 
+bool interrupt_pending(void) { return interrupted; }
+
 bool interrupt_taken(void) {
     bool was = interrupted;
     interrupted = 0;

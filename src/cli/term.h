@@ -24,6 +24,8 @@ const char *term_reset(const struct term *t);
 void interrupt_catch(struct http_client *c);
 /* Whether one came since the last call. */
 bool interrupt_taken(void);
+/* The same without forgetting it. */
+bool interrupt_pending(void);
 
 /* --- spinner: on standard error, only on a terminal, only until the first text --- */
 struct spinner {
