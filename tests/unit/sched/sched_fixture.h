@@ -61,7 +61,8 @@ static inline const struct sched_plan *next(struct fixture *f) {
     sched_check(f->s);
     f->n_notices = f->plan.n_notices;
     assert_true(f->n_notices <= 256);
-    memcpy(f->notices, f->plan.notices, f->n_notices * sizeof f->notices[0]);
+    if (f->n_notices)
+        memcpy(f->notices, f->plan.notices, f->n_notices * sizeof f->notices[0]);
     return &f->plan;
 }
 
