@@ -11,27 +11,6 @@
 
 #define NUM_CTX_DEFAULT 4096u
 #define SLICE_DEFAULT 64u
-#define EXTENT_ALIGN (2u << 20)
-
-/* Maps more than asked for and gives back what lies beside the aligned part. */
-static void *extent_map(void *ctx, u64 bytes) {
-    (void)ctx;
-    u8 *p = mmap(NULL, bytes + EXTENT_ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    u8 *aligned = (u8 *)ALIGN_UP((uintptr_t)p, EXTENT_ALIGN);
-    if (aligned > p)
-        munmap(p, (size_t)(aligned - p));
-    munmap(aligned + bytes, (size_t)(p + EXTENT_ALIGN - aligned));
-    return aligned;
-}
-
-static void extent_unmap(void *ctx, void *p, u64 bytes) {
-    (void)ctx;
-    munmap(p, bytes);
-}
-
-const struct kv_memory eval_kv_memory = {.map = extent_map, .unmap = extent_unmap};
 
 static enum status map_file(struct eval_model *e, const char *path, struct err *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -82,7 +61,7 @@ static enum status open_parsed(struct eval_model *e, const struct eval_options *
     TRY(model_scratch_fit(e->scratch, e->model, e->options.slice, e->options.slice, e->options.n_threads,
                           err));
     e->team = team_new(e->options.n_threads);
-    e->pool = kv_pool_new(eval_kv_memory);
+    e->pool = kv_pool_new(kv_memory_anonymous);
     kv_pool_limit(e->pool, memory_usable_bytes());
     e->space =
         kv_space_new(e->pool, &model_info(e->model)->kv, model_kv_identity(e->model, 0, e->options.num_ctx));

@@ -43,7 +43,4 @@ typedef void eval_logits_fn(void *ctx, u32 position, const f32 *logits);
 enum status eval_model_run(struct eval_model *e, const u32 *tokens, u32 n, bool last_only, eval_logits_fn *fn,
                            void *ctx, struct err *err) MUST_USE;
 
-/* Extents from anonymous mappings. */
-extern const struct kv_memory eval_kv_memory;
-
 #endif

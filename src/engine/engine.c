@@ -14,7 +14,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -40,28 +39,6 @@ struct engine {
     u64 state_sent_ns;
     bool state_changed;
 };
-
-/* --- memory of the KV cache --- */
-
-#define HUGE_BYTES (2ull << 20)
-
-static void *kv_map(void *ctx, u64 bytes) {
-    (void)ctx;
-    u8 *p = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    u8 *aligned = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_BYTES);
-    if (aligned > p)
-        munmap(p, (size_t)(aligned - p));
-    munmap(aligned + bytes, (size_t)(p + HUGE_BYTES - aligned));
-    return aligned;
-}
-
-static void kv_unmap(void *ctx, void *p, u64 bytes) {
-    (void)ctx;
-    munmap(p, bytes);
-}
 
 /* --- events to the server --- */
 
@@ -593,7 +570,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
         .slice_target_ns = 50000000,
         .max_wait_ns = settings->max_wait_ns,
         .rows_max = LIMIT_STEP_ROWS,
-        .memory = {.map = kv_map, .unmap = kv_unmap},
+        .memory = kv_memory_anonymous,
     };
     en->sched = sched_new(&c);
     log_info("engine ready", "kernels=%s threads=%u memory=%" PRIu64, en->model_config.kern->name, threads,

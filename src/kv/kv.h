@@ -33,6 +33,9 @@ struct kv_memory {
     void *ctx;
 };
 
+/* Extents from anonymous mappings, for everybody who computes. Stateless. */
+extern const struct kv_memory kv_memory_anonymous;
+
 /* One layer group: layers whose pages live and die together. */
 struct kv_group {
     u32 n_layers;

@@ -150,11 +150,29 @@ static void test_real_copy(void **state) {
     kv_pool_free(pool);
 }
 
+/* Goal: what computes gets zeroed, writable extents on 2 MiB borders. */
+static void test_anonymous(void **state) {
+    (void)state;
+    const struct kv_memory *m = &kv_memory_anonymous;
+    void *p[3];
+    for (u32 i = 0; i < 3; i++) {
+        u8 *at = p[i] = m->map(m->ctx, (i + 1) * 2 * MIB);
+        assert_non_null(at);
+        assert_true((uintptr_t)at % (2 * MIB) == 0);
+        assert_true(at[0] == 0 && at[(i + 1) * 2 * MIB - 1] == 0);
+        memset(at, 1, (i + 1) * 2 * MIB);
+    }
+    for (u32 i = 0; i < 3; i++)
+        m->unmap(m->ctx, p[i], (i + 1) * 2 * MIB);
+    assert_null(m->map(m->ctx, 1ull << 60));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_extent_size),   cmocka_unit_test(test_slice_offset),
         cmocka_unit_test(test_plan_bytes),    cmocka_unit_test(test_extents_come_and_go),
         cmocka_unit_test(test_nth_map_fails), cmocka_unit_test(test_real_copy),
+        cmocka_unit_test(test_anonymous),
     };
     return cmocka_run_group_tests_name("kv_pool", tests, NULL, NULL);
 }
