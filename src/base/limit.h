@@ -78,6 +78,13 @@
 /* Models of one listing. */
 #define LIMIT_STORE_MODELS 65536u
 
+/* Blobs that all manifests name; beyond it none is removed. A digest takes 64 bytes. */
+#define LIMIT_STORE_REFS (1u << 20)
+/* Age at which a file that belongs to no model goes: the reference's, so that a blob that was uploaded lives
+ * until its model is created. The beginning of a large download may wait for the next week's try. */
+#define LIMIT_STORE_UNUSED_S 3600ll
+#define LIMIT_STORE_PART_S (7 * 24 * 3600ll)
+
 /* --- templates --- */
 #define LIMIT_TEMPLATE_BYTES (1u << 20)
 #define LIMIT_TEMPLATE_STEPS 20000000u

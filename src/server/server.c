@@ -93,6 +93,7 @@ static enum status start(struct server *s, const struct settings *settings, stru
     }
     TRY(store_open(settings->models, &s->store, err));
     TRY(listener_open(settings, &s->listener, err));
+    store_prune(s->store);
     config.loopback = s->listener.loopback;
     TRY(link_new(&s->loop, settings, s->store, &s->link, err));
     struct api_backend backend = link_backend(s->link);

@@ -106,12 +106,17 @@ enum status fd_write(int fd, const void *p, size_t n, struct err *err) {
     return OK;
 }
 
+struct str str_folder(struct str path, struct arena *a) {
+    const char *slash = memrchr(path.p, '/', path.n);
+    check(slash);
+    return arena_str(a, str_slice(path, 0, (size_t)(slash - path.p)));
+}
+
 struct str temp_path(struct str path, struct arena *a) {
     u64 random;
     check(getrandom(&random, sizeof random, 0) == (ssize_t)sizeof random);
-    const char *slash = memrchr(path.p, '/', path.n);
-    check(slash);
-    return arena_printf(a, "%.*s/.%016llx.tmp", (int)(slash - path.p), path.p, (unsigned long long)random);
+    struct str folder = str_folder(path, a);
+    return arena_printf(a, "%s/.%016llx.tmp", folder.p, (unsigned long long)random);
 }
 
 static enum status file_write_temp(const char *temp, struct str bytes, struct err *err) {
@@ -135,7 +140,7 @@ enum status file_write(const char *path, struct str bytes, struct err *err) {
     if (status != OK)
         unlink(temp.p);
     else
-        status = folder_sync(arena_printf(&a, "%.*s", (int)(strrchr(path, '/') - path), path).p, err);
+        status = folder_sync(str_folder(str_of(path), &a).p, err);
     arena_release(&a);
     return status;
 }

@@ -88,18 +88,6 @@ static enum status bytes_hash(struct import *im, int fd, int to, struct err *err
     return status;
 }
 
-static enum status blob_create(struct import *im, struct err *err) {
-    struct str folder = arena_printf(&im->arena, "%s/blobs", im->store->path);
-    im->blob = open(folder.p, O_TMPFILE | O_RDWR | O_CLOEXEC, 0644);
-    if (im->blob < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
-        im->temp = temp_path(arena_printf(&im->arena, "%s/blobs/x", im->store->path), &im->arena);
-        im->blob = open(im->temp.p, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    }
-    if (im->blob < 0 || fchmod(im->blob, 0644) != 0)
-        return err_errno(err, ERR_IO, "create a file in %s", folder.p);
-    return OK;
-}
-
 /* Our own file, which nobody may write and everybody may read, on the store's file system. */
 static bool source_linkable(struct import *im) {
     struct stat file, folder;
@@ -109,7 +97,7 @@ static bool source_linkable(struct import *im) {
 }
 
 static enum status bytes_take(struct import *im, struct err *err) {
-    TRY(blob_create(im, err));
+    TRY(blob_file_create(im->store, &im->arena, &im->blob, &im->temp, err));
     if (ioctl(im->blob, FICLONE, im->source) == 0)
         return bytes_hash(im, im->blob, -1, err);
     if (source_linkable(im)) {
@@ -123,39 +111,10 @@ static enum status bytes_take(struct import *im, struct err *err) {
     return bytes_hash(im, im->source, im->blob, err);
 }
 
-/* Gives the open file fd the name path; an unnamed file through /proc, as linkat's manual shows. */
-static int fd_link(int fd, const char *path) {
-    char self[64];
-    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-    return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
-}
-
-/* The synced bytes get their name. A blob that is there already stays, unless its size shows that it is
- * damaged. */
 static enum status blob_name(struct import *im, struct err *err) {
     int fd = im->blob >= 0 ? im->blob : im->source;
-    struct str path = arena_printf(&im->arena, "%s/blobs/sha256-%s", im->store->path, im->hash);
-    struct stat old;
-    if (fsync(fd) != 0)
-        return err_errno(err, ERR_IO, "sync %s", path.p);
-    if (stat(path.p, &old) == 0 && S_ISREG(old.st_mode) && (u64)old.st_size == im->bytes) {
-        /* Ollama removes blobs without a manifest that are older than an hour. */
-        (void)utimensat(AT_FDCWD, path.p, NULL, 0);
-        return OK;
-    }
-    if (im->temp.n == 0) {
-        struct str temp = temp_path(path, &im->arena);
-        if (fd_link(fd, temp.p) != 0) {
-            if (im->blob < 0)
-                return err_errno(err, ERR_IO, "link %s into the store", im->source_path);
-            return err_errno(err, ERR_IO, "name the new blob %s (is /proc mounted?)", path.p);
-        }
-        im->temp = temp;
-    }
-    if (rename(im->temp.p, path.p) != 0)
-        return err_errno(err, ERR_IO, "rename to %s", path.p);
-    im->temp = STR_NONE;
-    return folder_sync(arena_printf(&im->arena, "%s/blobs", im->store->path).p, err);
+    bool created;
+    return blob_file_name(im->store, &im->arena, fd, &im->temp, im->hash, im->bytes, &created, err);
 }
 
 /* --- what the file says about itself --- */
@@ -211,41 +170,17 @@ static void config_json(struct import *im, struct buf *b) {
     buf_add_char(b, '\n');
 }
 
-static void layer_json(struct buf *b, const char *media, const char *hash, u64 bytes) {
-    json_open(b, '{');
-    json_key(b, "mediaType"), json_str(b, str_of(media));
-    json_key(b, "digest"), buf_printf(b, "\"sha256:%s\"", hash);
-    json_key(b, "size"), json_u64(b, bytes);
-    json_close(b, '}');
-}
-
 static enum status manifest_write(struct import *im, const struct model_name *n, struct err *err) {
-    struct buf config = {0}, manifest = {0};
-    char config_hash[65];
-    config_json(im, &config);
-    sha256_hex(buf_str(&config), config_hash);
-    json_open(&manifest, '{');
-    json_key(&manifest, "schemaVersion"), json_u64(&manifest, 2);
-    json_key(&manifest, "mediaType"), json_str(&manifest, STR(MEDIA_MANIFEST));
-    json_key(&manifest, "config"), layer_json(&manifest, MEDIA_CONFIG, config_hash, config.n);
-    json_key(&manifest, "layers"), json_open(&manifest, '[');
-    layer_json(&manifest, MEDIA_IMAGE "model", im->hash, im->bytes);
-    json_close(&manifest, ']');
-    json_close(&manifest, '}');
-    buf_add_char(&manifest, '\n');
-
-    const char *root = im->store->path;
-    struct str blob = arena_printf(&im->arena, "%s/blobs/sha256-%s", root, config_hash);
-    struct str folder =
-        arena_printf(&im->arena, "%s/manifests/%s/%s/%s", root, n->host, n->namespace_, n->model);
-    struct str path = arena_printf(&im->arena, "%s/%s", folder.p, n->tag);
-    enum status status = file_write(blob.p, buf_str(&config), err);
+    struct buf text = {0};
+    struct store_layer config = {STR(MEDIA_CONFIG)}, model = {STR(MEDIA_IMAGE "model"), .size = im->bytes};
+    snprintf(model.digest, sizeof model.digest, "sha256:%s", im->hash);
+    config_json(im, &text);
+    enum status status = store_put_blob(im->store, buf_str(&text), &config, NULL, err);
+    buf_clear(&text);
+    store_manifest_json(&text, &config, &model, 1);
     if (status == OK)
-        status = folder_make(folder.p, err);
-    if (status == OK)
-        status = file_write(path.p, buf_str(&manifest), err);
-    buf_release(&config);
-    buf_release(&manifest);
+        status = store_put_manifest(im->store, n, buf_str(&text), NULL, err);
+    buf_release(&text);
     return status;
 }
 
@@ -268,17 +203,11 @@ static enum status import_run(struct import *im, const struct model_name *n, str
 
 enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n,
                          struct err *err) {
-    if (!s->writable)
-        return err_set(err, ERR_IO,
-                       "the model store %s cannot be written; set OLLAMA_MODELS to a folder of yours",
-                       s->path);
+    int hold;
+    TRY(store_hold(s, &hold, err));
     struct import im = {.store = s, .source_path = gguf_path, .source = -1, .blob = -1};
     arena_init(&im.arena, 0);
-    /* If the store already spells the name in another way, that one is replaced, as Ollama does. */
-    struct store_model old;
-    struct err none;
-    struct model_name name = store_find(s, n, &im.arena, &old, &none) == OK ? old.name : *n;
-    enum status status = import_run(&im, &name, err);
+    enum status status = import_run(&im, n, err);
     if (im.temp.n)
         unlink(im.temp.p);
     if (im.source >= 0)
@@ -286,5 +215,6 @@ enum status store_import(struct store *s, const char *gguf_path, const struct mo
     if (im.blob >= 0)
         close(im.blob);
     arena_release(&im.arena);
+    store_release(s, hold);
     return status;
 }

@@ -2,11 +2,11 @@
  * no state but the path: what another program writes into the store is seen at the next call. */
 #include "store/store.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -35,6 +35,12 @@ static char *path_default(struct err *err) {
     return path;
 }
 
+/* As everywhere in the reference's environment: 0, f and false are false, any other text is true. */
+static bool env_true(const char *name) {
+    struct str v = str_of(getenv(name));
+    return v.n && !str_is(v, "0") && !str_eq_nocase(v, STR("f")) && !str_eq_nocase(v, STR("false"));
+}
+
 static bool folder_ready(const char *path, const char *name) {
     char *folder;
     if (asprintf(&folder, "%s/%s", path, name) < 0)
@@ -53,6 +59,8 @@ enum status store_open(const char *path, struct store **out, struct err *err) {
     }
     struct store *s = xcalloc(1, sizeof *s);
     s->path = own;
+    s->no_prune = env_true("OLLAMA_NOPRUNE");
+    check(pthread_mutex_init(&s->lock, NULL) == 0);
     s->writable = folder_ready(own, "blobs");
     s->writable = folder_ready(own, "manifests") && s->writable;
     *out = s;
@@ -62,6 +70,8 @@ enum status store_open(const char *path, struct store **out, struct err *err) {
 void store_close(struct store *s) {
     if (!s)
         return;
+    pthread_mutex_destroy(&s->lock);
+    free(s->due);
     free(s->path);
     free(s);
 }
@@ -75,6 +85,18 @@ struct str store_blob_path(struct store *s, struct str digest, struct arena *a) 
     if (!digest_valid(digest))
         return STR_NONE;
     return arena_printf(a, "%s/blobs/sha256-%.*s", s->path, 64, digest.p + 7);
+}
+
+bool store_has_blob(struct store *s, struct str digest, u64 *bytes) {
+    struct arena a;
+    struct stat st;
+    arena_init(&a, 0);
+    struct str path = store_blob_path(s, digest, &a);
+    bool there = path.n && stat(path.p, &st) == 0 && S_ISREG(st.st_mode);
+    if (there && bytes)
+        *bytes = (u64)st.st_size;
+    arena_release(&a);
+    return there;
 }
 
 enum status store_open_blob(struct store *s, struct str digest, int *fd, u64 *bytes, struct err *err) {
@@ -114,6 +136,7 @@ static enum status layer_read(const json_t *json, struct arena *a, struct store_
     snprintf(layer->digest, sizeof layer->digest, "sha256:%.64s", text.p + 7);
     layer->size = (u64)json_integer_value(size);
     layer->media_type = json_text(json_object_get(json, "mediaType"), a);
+    layer->from = json_text(json_object_get(json, "from"), a);
     return OK;
 }
 
@@ -197,6 +220,7 @@ static enum status manifest_read(struct store *s, const json_t *root, struct are
         struct store_layer layer;
         TRY(layer_read(config, a, &layer, err));
         m->size = layer.size;
+        memcpy(m->config_digest, layer.digest, sizeof m->config_digest);
         enum status status = store_read_blob(s, str_of(layer.digest), a, &m->config, err);
         if (status != OK && status != ERR_NOT_FOUND)
             return status;
@@ -204,7 +228,7 @@ static enum status manifest_read(struct store *s, const json_t *root, struct are
     return layers_read(s, json_object_get(root, "layers"), a, m, err);
 }
 
-static struct str manifest_path(struct store *s, const struct model_name *n, struct arena *a) {
+struct str manifest_path(struct store *s, const struct model_name *n, struct arena *a) {
     return arena_printf(a, "%s/manifests/%s/%s/%s/%s", s->path, n->host, n->namespace_, n->model, n->tag);
 }
 
@@ -225,50 +249,7 @@ static enum status model_read(struct store *s, const struct model_name *n, struc
     return status == OK ? OK : err_set(err, status, "%s: %s", path.p, inner.text);
 }
 
-/* --- walking the four levels of folders --- */
-
-struct walk {
-    struct store *store;
-    struct arena *arena;
-    const char *want[4]; /* host, namespace, model, tag; NULL = every one */
-    const char *at[4];   /* the names on the way here */
-    /* Returns true to end the walk. */
-    bool (*visit)(struct walk *w);
-    void *ctx;
-};
-
-static int dir_entry_visible(const struct dirent *e) { return e->d_name[0] != '.'; }
-
-static bool folder_walk(struct walk *w, const char *path, u32 level) {
-    struct dirent **names;
-    int n = scandir(path, &names, dir_entry_visible, alphasort);
-    bool done = false;
-    for (int i = 0; i < n && !done; i++) {
-        const char *name = names[i]->d_name;
-        if (w->want[level] && !str_eq_nocase(str_of(name), str_of(w->want[level])))
-            continue;
-        w->at[level] = name;
-        if (level == 3) {
-            done = w->visit(w);
-            continue;
-        }
-        char *deeper;
-        if (asprintf(&deeper, "%s/%s", path, name) < 0)
-            break;
-        done = folder_walk(w, deeper, level + 1);
-        free(deeper);
-    }
-    for (int i = 0; i < n; i++)
-        free(names[i]);
-    if (n >= 0)
-        free(names);
-    return done;
-}
-
-static bool store_walk(struct walk *w) {
-    struct str path = arena_printf(w->arena, "%s/manifests", w->store->path);
-    return folder_walk(w, path.p, 0);
-}
+/* --- finding and listing --- */
 
 static bool found_name(struct walk *w) {
     return model_name_from_parts(w->at[0], w->at[1], w->at[2], w->at[3], w->ctx);

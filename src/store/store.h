@@ -1,10 +1,15 @@
-/* store.h - the model store in Ollama's layout: names, manifests, blobs. Reading, and writing by import.
+/* store.h - the model store in Ollama's layout: names, manifests, blobs.
  *
  *   blobs/sha256-<64 hex>                       content, 0644
+ *   blobs/sha256-<64 hex>-part                  the beginning of one that is on its way
  *   manifests/<host>/<namespace>/<model>/<tag>  JSON, no extension
  *
- * Every write goes to a temporary file beside its place, is synced, then renamed: a store is whole after
- * kill -9 at any moment. A store that cannot be written is served read-only. Nothing is ever pruned. */
+ * Every write goes to a temporary file beside its place, is synced, then renamed; a manifest is written when
+ * everything it names is there, and goes before what it names: a store is whole after kill -9 at any moment.
+ * A store that cannot be written is served read-only.
+ *
+ * All functions may be called from several threads at once, and several processes may share a store. What
+ * writes, hashes or copies blocks: not for an event loop's thread. */
 #ifndef MINKA_STORE_H
 #define MINKA_STORE_H
 
@@ -37,6 +42,7 @@ struct store_layer {
     struct str media_type; /* whole, "application/vnd.ollama.image.model" */
     char digest[72];       /* "sha256:<64 hex>" */
     u64 size;
+    struct str from; /* short name of the model it was taken from; empty = none */
 };
 
 /* Everything about one model but the weights; strings in the arena given. */
@@ -45,6 +51,7 @@ struct store_model {
     char digest[65];                  /* hex SHA-256 of the manifest file: what list and ps show */
     u64 size;                         /* sum of config and layers */
     i64 modified_ns;                  /* manifest's mtime, Unix */
+    char config_digest[72];           /* empty if the manifest names none */
     struct str config;                /* config blob, JSON text; empty if missing */
     const struct store_layer *layers; /* [n_layers] */
     u32 n_layers;
@@ -71,6 +78,66 @@ enum status store_read_blob(struct store *s, struct str digest, struct arena *a,
                             struct err *err) MUST_USE;
 /* Path of a blob, NUL behind it; empty for a digest that is none. */
 struct str store_blob_path(struct store *s, struct str digest, struct arena *a);
+
+bool store_has_blob(struct store *s, struct str digest, u64 *bytes); /* bytes may be NULL */
+
+/* --- writing blobs --- */
+struct blob_writer;
+/* Begins a blob. digest: what it has to be, or empty if that is not known. With `resumable` (and a digest)
+ * the bytes are kept in "sha256-<hex>-part" through a kill and are there again at the next opening, hashed on
+ * the way; blob_bytes() says how many. If somebody else is at that file, or without `resumable`, the bytes
+ * start from zero in a file without a name. ERR_INVALID "invalid digest format"; ERR_IO. */
+enum status blob_open(struct store *s, struct str digest, bool resumable, struct blob_writer **out,
+                      struct err *err) MUST_USE;
+u64 blob_bytes(const struct blob_writer *w);
+/* Appends. After a failure only blob_drop. */
+enum status blob_write(struct blob_writer *w, const void *p, size_t n, struct err *err) MUST_USE;
+/* Back to zero bytes, for a source that cannot continue. */
+enum status blob_restart(struct blob_writer *w, struct err *err) MUST_USE;
+/* Checks the hash, syncs, gives the bytes their name; w is gone afterwards, also on failure. digest (may be
+ * NULL) receives "sha256:<hex>"; *created (may be NULL) is false if the store had the blob already.
+ * ERR_INVALID `digest mismatch, expected "sha256:..", got "sha256:.."`: the bytes are deleted. */
+enum status blob_commit(struct blob_writer *w, char digest[72], bool *created, struct err *err) MUST_USE;
+/* Ends without a blob. The bytes of a resumable one stay for the next opening if keep is set. */
+void blob_drop(struct blob_writer *w, bool keep);
+/* A small blob at once. layer->media_type is left alone. */
+enum status store_put_blob(struct store *s, struct str bytes, struct store_layer *layer, bool *created,
+                           struct err *err) MUST_USE;
+/* A file that nobody has a manifest for is removed after an hour; this counts as a use of it. */
+void store_touch_blob(struct store *s, struct str digest);
+
+/* --- writing manifests ---
+ * Whoever builds a model holds the store from the moment it relies on a blob being there until the manifest
+ * is written: as long as anyone does, in any process, no blob is removed. */
+enum status store_hold(struct store *s, int *hold, struct err *err) MUST_USE;
+/* The last one out removes what became due meanwhile. */
+void store_release(struct store *s, int hold);
+
+/* The name as the store would spell it: each part that some model already has, in that spelling. */
+void store_spell(struct store *s, const struct model_name *n, struct model_name *out);
+/* Writes a manifest, byte for byte, under store_spell(n). Blobs that only the replaced manifest named are
+ * removed as soon as nobody holds the store (never if OLLAMA_NOPRUNE is set); *n_unused (may be NULL) counts
+ * them. The caller holds the store. */
+enum status store_put_manifest(struct store *s, const struct model_name *n, struct str json, u32 *n_unused,
+                               struct err *err) MUST_USE;
+/* Bytes of a manifest. ERR_NOT_FOUND. */
+enum status store_read_manifest(struct store *s, const struct model_name *n, struct arena *a, struct str *out,
+                                struct err *err) MUST_USE;
+/* {"schemaVersion":2,...} of a config and layers, as the reference writes it, with the line end. */
+struct buf;
+void store_manifest_json(struct buf *b, const struct store_layer *config, const struct store_layer *layers,
+                         u32 n_layers);
+/* A second name for a model. ERR_NOT_FOUND if there is no `from`. */
+enum status store_copy(struct store *s, const struct model_name *from, const struct model_name *to,
+                       struct err *err) MUST_USE;
+/* Removes a name, empty folders, and what no manifest names any more. ERR_NOT_FOUND. What has a blob open
+ * keeps reading it. */
+enum status store_delete(struct store *s, const struct model_name *n, struct err *err) MUST_USE;
+/* For a server's start, unless OLLAMA_NOPRUNE is set: removes blobs without a manifest and leftovers of
+ * killed writers, both after an hour (a "-part" after a week), and empty folders; "sha256:<hex>" of old
+ * versions becomes "sha256-<hex>". Nothing is removed while a manifest cannot be read or somebody holds the
+ * store; the log says so. */
+void store_prune(struct store *s);
 
 /* Imports a GGUF file under a name: verifies that it is one, hashes it into blobs/ and writes config and
  * manifest. The bytes are shared with the file where the system can (reflink; a hard link only if nobody
