@@ -1,5 +1,6 @@
 /* call.c - the life of one request between HTTP and the backend. */
 #include "api/call.h"
+#include "api/work.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,9 +103,9 @@ void call_reply(struct call *c, const char *content_type) {
 
 /* --- events --- */
 
-static void stream_send(struct call *c) {
+void call_stream(struct call *c, const char *content_type) {
     if (!c->begun) {
-        http_stream_begin(c->http, 200, c->writer->stream_type);
+        http_stream_begin(c->http, 200, content_type);
         c->begun = true;
     }
     if (http_stream_write(c->http, buf_str(&c->out)))
@@ -116,6 +117,8 @@ static void stream_send(struct call *c) {
     c->state = CALL_OVER;
     http_stream_abort(c->http);
 }
+
+static void stream_send(struct call *c) { call_stream(c, c->writer->stream_type); }
 
 static void gather(struct call *c, const struct gen_event *e) {
     if (e->kind == GEN_TEXT)
@@ -216,6 +219,10 @@ void call_submit(struct call *c, const struct model *m, struct gen_request *r, i
 void call_gone(struct call *c) {
     if (c->state == CALL_RUNNING)
         c->api->backend.cancel(c->api->backend.ctx, c->request_id);
+    if (c->work)
+        work_abandon(c->work);
+    if (c->upload)
+        upload_gone(c);
     buf_release(&c->out);
     buf_release(&c->text);
     buf_release(&c->think);

@@ -3,6 +3,7 @@
  *   open --answer--> over          an error, or a reply that needs no engine
  *     |
  *     +--submit--> running --DONE, ERROR, client gone--> over
+ *     +--work_start--> working --run has returned, client gone--> over
  *
  * A call lives from on_body to on_gone. Its writer is the dialect's half: it turns events into bytes. */
 #ifndef MINKA_API_CALL_H
@@ -24,6 +25,7 @@ struct api {
     struct origins origins;
     u32 load_time_named; /* load-time options that the log has named */
     u64 n_ids;           /* replies numbered so far */
+    u32 n_uploads;       /* open now */
 };
 
 struct call;
@@ -40,7 +42,10 @@ struct call_writer {
     void (*tool)(struct call *c, const struct gen_tool_call *t); /* gathers one tool call into c->tools */
 };
 
-enum call_state { CALL_OPEN, CALL_RUNNING, CALL_OVER };
+enum call_state { CALL_OPEN, CALL_RUNNING, CALL_WORKING, CALL_OVER };
+
+struct work;   /* work.h */
+struct upload; /* blobs.c */
 
 struct call {
     struct api *api;
@@ -49,6 +54,8 @@ struct call {
     enum call_state state;
     struct arena arena; /* lives as long as the call */
     u64 request_id;
+    struct work *work;     /* while CALL_WORKING */
+    struct upload *upload; /* a body that is written to disk as it comes */
     u64 arrival_ns;
     i64 wall_ns;      /* the time of arrival */
     struct str model; /* the name as the request wrote it */
@@ -72,6 +79,8 @@ void call_refuse(struct call *c, u32 code, struct str text);
 void call_fail(struct call *c, enum status status, const struct err *err);
 /* Answers with c->out. */
 void call_reply(struct call *c, const char *content_type);
+/* Streams c->out; the first time it begins the stream. A reader that is too slow ends the call. */
+void call_stream(struct call *c, const char *content_type);
 /* Hands the request to the backend. The call answers by itself from now on, also if that fails. m: the model
  * as resolved; keep_alive_ns < 0 = for ever. */
 void call_submit(struct call *c, const struct model *m, struct gen_request *r, i64 keep_alive_ns);
@@ -105,6 +114,14 @@ void handle_chat(struct call *c, struct str body);
 void handle_openai_chat(struct call *c, struct str body);
 void handle_openai_completion(struct call *c, struct str body);
 void handle_show(struct call *c, struct str body);
+void handle_copy(struct call *c, struct str body);
+void handle_delete(struct call *c, struct str body);
+void handle_blob_head(struct call *c, struct str digest);
+/* A blob's upload: the headers are there, a piece (false: wait), the body is over, the client is gone. */
+void upload_begin(struct call *c, struct str digest);
+bool upload_piece(struct call *c, struct str piece);
+void upload_end(struct call *c);
+void upload_gone(struct call *c);
 void handle_version(struct call *c);
 void handle_tags(struct call *c);
 void handle_ps(struct call *c);

@@ -10,6 +10,7 @@ struct route {
     const char *pattern;  /* a segment that begins with ':' matches anything; "*" at the end: the rest */
     enum dialect dialect; /* of its errors */
     void (*handle)(struct call *c, struct str body, struct str tail);
+    bool pieces; /* the body goes to upload_begin and those behind it */
 };
 
 /* --- handlers of one line --- */
@@ -38,6 +39,18 @@ static void route_ps(struct call *c, struct str body, struct str tail) {
 static void route_show(struct call *c, struct str body, struct str tail) {
     (void)tail;
     handle_show(c, body);
+}
+static void route_copy(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_copy(c, body);
+}
+static void route_delete(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_delete(c, body);
+}
+static void route_blob_head(struct call *c, struct str body, struct str tail) {
+    (void)body;
+    handle_blob_head(c, tail);
 }
 static void route_generate(struct call *c, struct str body, struct str tail) {
     (void)tail;
@@ -92,6 +105,10 @@ static const struct route routes[] = {
     {"GET HEAD", "/api/tags", DIALECT_NATIVE, route_tags},
     {"GET", "/api/ps", DIALECT_NATIVE, route_ps},
     {"POST", "/api/show", DIALECT_NATIVE, route_show},
+    {"POST", "/api/copy", DIALECT_NATIVE, route_copy},
+    {"DELETE", "/api/delete", DIALECT_NATIVE, route_delete},
+    {"POST", "/api/blobs/:digest", DIALECT_NATIVE, NULL, .pieces = true},
+    {"HEAD", "/api/blobs/:digest", DIALECT_NATIVE, route_blob_head},
     {"POST", "/api/generate", DIALECT_NATIVE, route_generate},
     {"POST", "/api/chat", DIALECT_NATIVE, route_chat},
     {"POST", "/v1/chat/completions", DIALECT_OPENAI, route_openai_chat},
@@ -106,10 +123,7 @@ static const struct route routes[] = {
     /* Routes of the reference that have no handler yet. */
     {"POST", "/api/pull", DIALECT_NATIVE, NULL},
     {"POST", "/api/push", DIALECT_NATIVE, NULL},
-    {"DELETE", "/api/delete", DIALECT_NATIVE, NULL},
     {"POST", "/api/create", DIALECT_NATIVE, NULL},
-    {"POST HEAD", "/api/blobs/:digest", DIALECT_NATIVE, NULL},
-    {"POST", "/api/copy", DIALECT_NATIVE, NULL},
     {"POST", "/api/embed", DIALECT_NATIVE, NULL},
     {"POST", "/api/embeddings", DIALECT_NATIVE, NULL},
     {"GET", "/api/experimental/model-recommendations", DIALECT_NATIVE, NULL},
@@ -138,8 +152,11 @@ static bool pattern_matches(const char *pattern, struct str path, struct str *ta
         }
         if (!segment_take(&path, &have))
             return false;
-        if (want.n && want.p[0] == ':' ? have.n == 0 : !str_eq(want, have))
+        bool any = want.n && want.p[0] == ':';
+        if (any ? have.n == 0 : !str_eq(want, have))
             return false;
+        if (any)
+            *tail = have;
     }
     return path.n == 0;
 }
@@ -239,12 +256,15 @@ static void allow_header(struct http_request *r, struct str path) {
     size_t n = 0;
     struct str tail;
     for (size_t i = 0; i < ARRAY_LEN(routes); i++)
-        if (pattern_matches(routes[i].pattern, path, &tail))
+        if (pattern_matches(routes[i].pattern, path, &tail)) {
+            if (n && n + 3 < sizeof allow)
+                memcpy(allow + n, ", ", 2), n += 2;
             for (const char *p = routes[i].methods; *p && n + 3 < sizeof allow; p++) {
                 allow[n++] = *p == ' ' ? ',' : *p;
                 if (*p == ' ')
                     allow[n++] = ' ';
             }
+        }
     http_add_header(r, "Allow", (struct str){allow, n});
 }
 
@@ -257,8 +277,7 @@ static const struct call_writer plain_writers[] = {
     [DIALECT_ANTHROPIC] = {.dialect = DIALECT_ANTHROPIC},
 };
 
-static void dispatch(struct api *a, const struct route *route, struct http_request *r, struct str body,
-                     struct str tail) {
+static struct call *call_new(struct api *a, const struct route *route, struct http_request *r) {
     struct call *c = xcalloc(1, sizeof *c);
     c->api = a;
     c->http = r;
@@ -269,6 +288,12 @@ static void dispatch(struct api *a, const struct route *route, struct http_reque
      * texts, and by LIMIT_STORE_LIST_BYTES for a listing. */
     arena_init(&c->arena, 0);
     http_set_data(r, c);
+    return c;
+}
+
+static void dispatch(struct api *a, const struct route *route, struct http_request *r, struct str body,
+                     struct str tail) {
+    struct call *c = call_new(a, route, r);
     if (route->handle) {
         route->handle(c, body, tail);
         return;
@@ -278,17 +303,40 @@ static void dispatch(struct api *a, const struct route *route, struct http_reque
     call_refuse(c, 501, (struct str){text, (size_t)n});
 }
 
+/* Requests that cors_apply and host_apply would answer are read like any other. */
+static bool on_begin(void *ctx, struct http_request *r) {
+    struct api *a = ctx;
+    struct str tail = STR_NONE, origin = http_header(r, "Origin");
+    bool known;
+    const struct route *route = route_find(http_method(r), http_path(r), &tail, &known);
+    if (!route || !route->pieces)
+        return false;
+    if (a->config.loopback && host_check(http_header(r, "Host")) == HOST_REFUSED)
+        return false;
+    if (origin.n && !origin_is_own(origin, http_header(r, "Host")) && !origin_allowed(&a->origins, origin))
+        return false;
+    upload_begin(call_new(a, route, r), tail);
+    return true;
+}
+
+static bool on_piece(void *ctx, struct http_request *r, struct str piece) {
+    (void)ctx;
+    return upload_piece(http_data(r), piece);
+}
+
 static void on_body(void *ctx, struct http_request *r, struct str body) {
     struct api *a = ctx;
     struct str tail = STR_NONE;
     bool known;
-    http_set_data(r, NULL);
+    struct call *uploading = http_data(r);
     const struct route *route = route_find(http_method(r), http_path(r), &tail, &known);
     if (!route && slash_redirect(r))
         return;
     if (cors_apply(a, r) || host_apply(a, r))
         return;
-    if (route) {
+    if (uploading) {
+        upload_end(uploading);
+    } else if (route) {
         dispatch(a, route, r, body, tail);
     } else if (known) {
         allow_header(r, http_path(r));
@@ -327,5 +375,5 @@ void api_free(struct api *a) {
 }
 
 struct httpd_handler api_handler(struct api *a) {
-    return (struct httpd_handler){on_body, on_gone, a};
+    return (struct httpd_handler){on_begin, on_piece, on_body, on_gone, a};
 }

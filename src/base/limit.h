@@ -27,6 +27,10 @@
 #define LIMIT_STREAM_UNSENT_BYTES (1u << 20)
 #define LIMIT_STREAM_STALL_MS 60000u
 
+/* Blobs that are uploaded at once, and one of an upload's two buffers: 64 MiB in all. */
+#define LIMIT_UPLOADS 64u
+#define LIMIT_UPLOAD_BYTES (512u << 10)
+
 /* --- requests --- */
 /* Our walkers recurse once per level; templates and schemas stay far below. */
 #define LIMIT_JSON_DEPTH 200u

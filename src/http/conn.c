@@ -49,7 +49,8 @@ static void on_recheck(uv_timer_t *t) {
         return;
     }
     int unread = 0;
-    bool busy = (r && (r->delivered || !k->hup)) || (ioctl(k->fd, FIONREAD, &unread) == 0 && unread > 0);
+    bool busy = (r && (r->delivered || r->suspended || !k->hup)) ||
+                (ioctl(k->fd, FIONREAD, &unread) == 0 && unread > 0);
     k->n_quiet = busy ? 0 : k->n_quiet + 1;
     /* Twice, because a pipelined request may lie in libmicrohttpd's buffer between two runs. */
     if (k->n_quiet >= 2)
@@ -79,7 +80,8 @@ static void on_disconnect(uv_poll_t *watch, int status, int events) {
 static void on_deadline(uv_timer_t *t) {
     struct conn *k = t->data;
     struct http_request *r = k->r;
-    if (r && r->begun && r->body_bytes != k->body_mark) {
+    /* A suspended body waits for us, not for the client. */
+    if (r && r->begun && (r->body_bytes != k->body_mark || r->suspended)) {
         k->body_mark = r->body_bytes;
         conn_deadline_set(k, k->d->limit.body_stall_ms);
         return;

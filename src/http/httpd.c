@@ -157,7 +157,7 @@ void httpd_stop(struct httpd *d) {
     httpd_drain(d);
     for (struct conn *k = d->conns, *next; k; k = next) {
         next = k->next;
-        if (k->r && k->r->delivered)
+        if (k->r && (k->r->delivered || k->r->piecewise))
             request_lost(k->r);
         else
             conn_cut(k);

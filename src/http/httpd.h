@@ -1,9 +1,10 @@
 /* httpd.h - the HTTP server: libmicrohttpd inside a libuv loop, behind a few functions, so that nothing else
  * knows either. HTTP/1.0 and 1.1, no TLS. All callbacks run on the loop's thread.
  *
- * Life of a request: headers are checked -> the body is gathered up to the limit -> on_body (the handler
+ * Life of a request: headers are checked -> the body is gathered up to the limit, or handed on in pieces
+ * (on_begin, on_piece) -> on_body (the handler
  * answers now or later) -> http_reply, or http_stream_begin + http_stream_write* + http_stream_end ->
- * on_gone (exactly once for each on_body, always last).
+ * on_gone (exactly once for each on_body or on_begin that said true, always last).
  *
  * What never reaches the handler, and its answer {"error":"..."}: ambiguous framing, a bad path, a missing
  * Host (400), a body over the limit (413), no room for another body (503), oversized headers (431); slow
@@ -20,6 +21,12 @@ struct httpd;
 struct http_request;
 
 struct httpd_handler {
+    /* May be NULL. The headers are there; true: the body shall come in pieces, however long it is. Method, path,
+     * query and headers of r are readable, r cannot be answered yet. From true on, on_gone is due. */
+    bool (*on_begin)(void *ctx, struct http_request *r);
+    /* One piece, valid during the call; on_body with an empty body ends them. False: no more pieces until
+     * http_body_continue. */
+    bool (*on_piece)(void *ctx, struct http_request *r, struct str piece);
     /* The whole body is there (empty for GET); its bytes are valid during the call only. Answer now or keep r
      * and answer later. */
     void (*on_body)(void *ctx, struct http_request *r, struct str body);
@@ -66,6 +73,9 @@ const char *http_peer(const struct http_request *r);
 void http_set_data(struct http_request *r, void *data); /* the handler's own */
 void *http_data(const struct http_request *r);
 u64 http_arrival_ns(const struct http_request *r); /* clock_ns when the headers were complete */
+uv_loop_t *http_loop(const struct http_request *r);
+/* The next piece may come. */
+void http_body_continue(struct http_request *r);
 
 /* --- the answer, once --- */
 /* Adds a header to the answer; before reply or stream_begin. Names that are no token and values with control

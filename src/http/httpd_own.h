@@ -71,6 +71,7 @@ struct http_request {
     void *data;
     u64 arrival_ns;
     bool begun;     /* headers seen */
+    bool piecewise; /* on_begin said true, on_gone is due */
     bool delivered; /* on_body was called, on_gone is due */
     bool told;      /* on_gone was called */
     bool suspended; /* in libmicrohttpd */

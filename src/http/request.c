@@ -2,7 +2,7 @@
  *
  * libmicrohttpd calls request_access() when the headers are there, for every piece of the body, when the body
  * is over, and again whenever the suspended connection was resumed. Between the last two the request belongs
- * to the handler. */
+ * to the handler. A body in pieces also suspends the connection while the handler is behind. */
 #include "http/httpd_own.h"
 
 #include <stdlib.h>
@@ -176,9 +176,10 @@ static enum MHD_Result request_begin(struct http_request *r, const char *method,
     bool has_body = f.n_encoding || f.length;
     k->body_mark = 0;
     conn_deadline_set(k, has_body ? k->d->limit.body_stall_ms : 0);
-    u32 refused = !framing_ok(&f, version) || !path_set(r) ? 400
-                  : f.length > k->d->limit.body_bytes_max  ? 413
-                                                           : 0;
+    bool bad = !framing_ok(&f, version) || !path_set(r);
+    const struct httpd_handler *h = &k->d->handler;
+    r->piecewise = !bad && h->on_begin && h->on_begin(h->ctx, r);
+    u32 refused = bad ? 400 : !r->piecewise && f.length > k->d->limit.body_bytes_max ? 413 : 0;
     if (!refused)
         return MHD_YES;
     if (f.n_length || f.n_encoding)
@@ -189,6 +190,16 @@ static enum MHD_Result request_begin(struct http_request *r, const char *method,
 static void body_drop(struct http_request *r) {
     r->conn->d->bodies_bytes -= r->body.n;
     buf_release(&r->body);
+}
+
+static enum MHD_Result request_pass(struct http_request *r, const char *data, size_t n) {
+    const struct httpd_handler *h = &r->conn->d->handler;
+    r->body_bytes += n;
+    if (!h->on_piece(h->ctx, r, (struct str){data, n})) {
+        r->suspended = true;
+        MHD_suspend_connection(r->conn->mhd);
+    }
+    return MHD_YES;
 }
 
 /* Over a limit a chunked body is read on, unkept, so that the client reads the answer; but not for ever. */
@@ -256,7 +267,7 @@ enum MHD_Result request_access(void *cls, struct MHD_Connection *c, const char *
     if (*size) {
         size_t n = *size;
         *size = 0;
-        return request_take(r, data, n);
+        return r->piecewise ? request_pass(r, data, n) : request_take(r, data, n);
     }
     return request_proceed(r);
 }
@@ -270,7 +281,7 @@ void request_completed(void *cls, struct MHD_Connection *c, void **con_cls,
     k->r = NULL;
     k->n_quiet = 0;
     body_drop(r);
-    if (r->delivered && !r->told) {
+    if ((r->delivered || r->piecewise) && !r->told) {
         r->told = true;
         r->dead = true;
         d->handler.on_gone(d->handler.ctx, r, code != MHD_REQUEST_TERMINATED_COMPLETED_OK && !r->aborted);
@@ -315,6 +326,13 @@ const char *http_peer(const struct http_request *r) { return r->conn->peer; }
 void http_set_data(struct http_request *r, void *data) { r->data = data; }
 void *http_data(const struct http_request *r) { return r->data; }
 u64 http_arrival_ns(const struct http_request *r) { return r->arrival_ns; }
+uv_loop_t *http_loop(const struct http_request *r) { return r->conn->d->loop; }
+
+void http_body_continue(struct http_request *r) {
+    check(r->piecewise && !r->delivered);
+    request_resume(r);
+}
+
 size_t http_stream_unsent(const struct http_request *r) { return r->out.n - r->out_at; }
 
 struct str http_header(const struct http_request *r, const char *name) {

@@ -295,7 +295,7 @@ static void on_tick(uv_timer_t *t) {
 
 /* --- models --- */
 
-static void blob_write(struct fixture *f, const char *below, struct str text) {
+static void blob_file(struct fixture *f, const char *below, struct str text) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", f->folder, below);
     for (char *at = path + 1; *at; at++)
@@ -367,18 +367,18 @@ static void model_dressed(struct fixture *f) {
                                                                                  "6") "," LAYER("template",
                                                                                                 "7") "]}",
         tiny.model_digest.p);
-    blob_write(f, LIBRARY "dressed/latest", json);
-    blob_write(f, "models/blobs/sha256-" HEX64("c"),
+    blob_file(f, LIBRARY "dressed/latest", json);
+    blob_file(f, "models/blobs/sha256-" HEX64("c"),
                STR("{\"model_format\":\"gguf\",\"model_family\":\"llama\",\"model_families\":[\"llama\"],"
                    "\"model_type\":\"8B\",\"file_type\":\"Q8_0\",\"requires\":\"0.1.0\"}"));
-    blob_write(f, "models/blobs/sha256-" HEX64("2"), STR("You are \"terse\".\nVery."));
-    blob_write(f, "models/blobs/sha256-" HEX64("3"),
+    blob_file(f, "models/blobs/sha256-" HEX64("2"), STR("You are \"terse\".\nVery."));
+    blob_file(f, "models/blobs/sha256-" HEX64("3"),
                STR("{\"temperature\":0.25,\"num_ctx\":1024,\"stop\":[\"<end>\",\"\\n\\n\"],\"num_gpu\":3}"));
-    blob_write(f, "models/blobs/sha256-" HEX64("4"),
+    blob_file(f, "models/blobs/sha256-" HEX64("4"),
                STR("[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yes?\"}]"));
-    blob_write(f, "models/blobs/sha256-" HEX64("5"), STR("MIT"));
-    blob_write(f, "models/blobs/sha256-" HEX64("6"), STR("second license\n"));
-    blob_write(f, "models/blobs/sha256-" HEX64("7"), STR("{{ .Prompt }}"));
+    blob_file(f, "models/blobs/sha256-" HEX64("5"), STR("MIT"));
+    blob_file(f, "models/blobs/sha256-" HEX64("6"), STR("second license\n"));
+    blob_file(f, "models/blobs/sha256-" HEX64("7"), STR("{{ .Prompt }}"));
     arena_release(&a);
 }
 
@@ -387,21 +387,21 @@ static void models_make(struct fixture *f) {
     model_import(f, "thinker", "<think></think>{{ tools }}", false);
     model_import(f, "embedder", NULL, true);
     model_dressed(f);
-    blob_write(f, "models/blobs/sha256-" HEX64("8"),
+    blob_file(f, "models/blobs/sha256-" HEX64("8"),
                STR("{\"remote_host\":\"https://ollama.com\",\"remote_model\":\"big\"}"));
-    blob_write(f, LIBRARY "remote/latest",
+    blob_file(f, LIBRARY "remote/latest",
                STR("{\"config\":{\"digest\":\"sha256:" HEX64("8") "\",\"size\":1},\"layers\":[]}"));
-    blob_write(f, LIBRARY "tensors/latest", STR("{\"layers\":[" LAYER("tensor", "9") "]}"));
-    blob_write(f, LIBRARY "adapted/latest",
+    blob_file(f, LIBRARY "tensors/latest", STR("{\"layers\":[" LAYER("tensor", "9") "]}"));
+    blob_file(f, LIBRARY "adapted/latest",
                STR("{\"layers\":[" LAYER("model", "9") "," LAYER("adapter", "8") "]}"));
-    blob_write(f, "models/blobs/sha256-" HEX64("f"),
+    blob_file(f, "models/blobs/sha256-" HEX64("f"),
                STR("{{ if .System }}{{ .System }}{{ end }}{{ .Prompt }}{{ .Suffix }}"));
-    blob_write(f, LIBRARY "gotemplate/latest",
+    blob_file(f, LIBRARY "gotemplate/latest",
                STR("{\"layers\":[" LAYER("model", "9") "," LAYER("template", "f") "]}"));
-    blob_write(f, "models/blobs/sha256-" HEX64("e"), STR("{\"temperature\":\"warm\"}"));
-    blob_write(f, LIBRARY "badparams/latest",
+    blob_file(f, "models/blobs/sha256-" HEX64("e"), STR("{\"temperature\":\"warm\"}"));
+    blob_file(f, LIBRARY "badparams/latest",
                STR("{\"layers\":[" LAYER("model", "9") "," LAYER("params", "e") "]}"));
-    blob_write(f, LIBRARY "broken/latest", STR("{"));
+    blob_file(f, LIBRARY "broken/latest", STR("{"));
     static const time_t age[] = {9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000};
     static const char *const order[] = {"tiny",    "thinker", "embedder",   "dressed",  "remote",
                                         "tensors", "adapted", "gotemplate", "badparams"};
