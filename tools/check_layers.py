@@ -4,8 +4,8 @@ or hide errors are not used."""
 import pathlib, re, subprocess, sys
 
 root = pathlib.Path(__file__).resolve().parent.parent
-LAYERS = [["base"], ["gen", "gguf", "kv", "http", "tokenize"], ["kern", "wire"], ["model", "sched", "chat", "store", "registry"],
-          ["engine", "api"], ["server", "cli", "web"]]
+LAYERS = [["base"], ["gen", "gguf", "kv", "http", "tokenize"], ["kern", "wire"], ["model", "sched", "chat", "store"],
+          ["engine", "api", "registry"], ["server", "cli", "web"]]
 RANK = {folder: rank for rank, folders in enumerate(LAYERS) for folder in folders}
 BANNED = r"\b(strcpy|strcat|sprintf|vsprintf|gets|atoi|strtok)\s*\("
 

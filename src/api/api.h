@@ -9,6 +9,7 @@
 #include "gen/gen.h"
 #include "http/httpd.h"
 #include "store/store.h"
+#include "store/transfer.h"
 #include "wire/wire.h"
 
 /* Receives the events of one request, on the loop thread; e and what it points to are valid during the
@@ -45,6 +46,8 @@ struct api_config {
 };
 
 struct api;
+/* What pulls and pushes; without it /api/pull and /api/push answer 501. Copied. */
+void api_set_transfers(struct api *a, const struct transfer_service *s);
 struct api *api_new(const struct api_config *c, struct store *store,
                     const struct api_backend *backend) MUST_USE;
 void api_free(struct api *a);

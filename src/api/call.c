@@ -223,6 +223,8 @@ void call_gone(struct call *c) {
         work_abandon(c->work);
     if (c->upload)
         upload_gone(c);
+    if (c->transfer_id)
+        c->api->transfers.leave(c->api->transfers.ctx, c->transfer_id);
     buf_release(&c->out);
     buf_release(&c->text);
     buf_release(&c->think);

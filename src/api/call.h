@@ -22,6 +22,7 @@ struct api {
     struct store *store;
     struct models *models;
     struct api_backend backend;
+    struct transfer_service transfers;
     struct origins origins;
     u32 load_time_named; /* load-time options that the log has named */
     u64 n_ids;           /* replies numbered so far */
@@ -56,6 +57,7 @@ struct call {
     u64 request_id;
     struct work *work;     /* while CALL_WORKING */
     struct upload *upload; /* a body that is written to disk as it comes */
+    u64 transfer_id; /* of a pull or push that goes on; 0 = none */
     u64 arrival_ns;
     i64 wall_ns;      /* the time of arrival */
     struct str model; /* the name as the request wrote it */
@@ -122,6 +124,8 @@ void upload_begin(struct call *c, struct str digest);
 bool upload_piece(struct call *c, struct str piece);
 void upload_end(struct call *c);
 void upload_gone(struct call *c);
+void handle_pull(struct call *c, struct str body);
+void handle_push(struct call *c, struct str body);
 void handle_version(struct call *c);
 void handle_tags(struct call *c);
 void handle_ps(struct call *c);

@@ -52,6 +52,14 @@ static void route_blob_head(struct call *c, struct str body, struct str tail) {
     (void)body;
     handle_blob_head(c, tail);
 }
+static void route_pull(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_pull(c, body);
+}
+static void route_push(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_push(c, body);
+}
 static void route_generate(struct call *c, struct str body, struct str tail) {
     (void)tail;
     handle_generate(c, body);
@@ -109,6 +117,8 @@ static const struct route routes[] = {
     {"DELETE", "/api/delete", DIALECT_NATIVE, route_delete},
     {"POST", "/api/blobs/:digest", DIALECT_NATIVE, NULL, .pieces = true},
     {"HEAD", "/api/blobs/:digest", DIALECT_NATIVE, route_blob_head},
+    {"POST", "/api/pull", DIALECT_NATIVE, route_pull},
+    {"POST", "/api/push", DIALECT_NATIVE, route_push},
     {"POST", "/api/generate", DIALECT_NATIVE, route_generate},
     {"POST", "/api/chat", DIALECT_NATIVE, route_chat},
     {"POST", "/v1/chat/completions", DIALECT_OPENAI, route_openai_chat},
@@ -121,8 +131,6 @@ static const struct route routes[] = {
     {"POST", "/api/experimental/web_search", DIALECT_NATIVE, route_web_search},
     {"POST", "/api/experimental/web_fetch", DIALECT_NATIVE, route_web_fetch},
     /* Routes of the reference that have no handler yet. */
-    {"POST", "/api/pull", DIALECT_NATIVE, NULL},
-    {"POST", "/api/push", DIALECT_NATIVE, NULL},
     {"POST", "/api/create", DIALECT_NATIVE, NULL},
     {"POST", "/api/embed", DIALECT_NATIVE, NULL},
     {"POST", "/api/embeddings", DIALECT_NATIVE, NULL},
@@ -365,6 +373,8 @@ struct api *api_new(const struct api_config *config, struct store *store, const 
     origins_init(&a->origins, a->config.origins, &a->arena);
     return a;
 }
+
+void api_set_transfers(struct api *a, const struct transfer_service *s) { a->transfers = *s; }
 
 void api_free(struct api *a) {
     if (!a)

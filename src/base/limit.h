@@ -89,6 +89,27 @@
 #define LIMIT_STORE_UNUSED_S 3600ll
 #define LIMIT_STORE_PART_S (7 * 24 * 3600ll)
 
+/* --- registry --- */
+/* A manifest of 4096 layers is below 1 MiB; Debian's registry refuses what is over 4 MiB. */
+#define LIMIT_REGISTRY_MANIFEST_BYTES (4u << 20)
+#define LIMIT_REGISTRY_LAYERS 4096u
+/* The largest open models are below 2 TB. Keeps the sum over all layers inside 64 bits. */
+#define LIMIT_REGISTRY_BLOB_BYTES (16ull << 40)
+/* Header lines of one answer, all redirects apart; tokens of real services are below 4 KiB. */
+#define LIMIT_REGISTRY_HEADER_BYTES (64u << 10)
+#define LIMIT_REGISTRY_TOKEN_BYTES (16u << 10)
+#define LIMIT_REGISTRY_URL_BYTES (16u << 10)
+#define LIMIT_REGISTRY_REDIRECTS 10u
+/* What is kept of an error's text. */
+#define LIMIT_REGISTRY_ERROR_BYTES 512u
+/* Blobs of one model that move at once: small ones follow each other without waiting for the large one. */
+#define LIMIT_REGISTRY_STREAMS 4u
+/* As the reference: a stream without a byte for this long is opened again; six retries, 2^n s apart. */
+#define LIMIT_REGISTRY_STALL_S 30u
+#define LIMIT_REGISTRY_RETRIES 6u
+/* One thread each. */
+#define LIMIT_TRANSFERS 8u
+
 /* --- templates --- */
 #define LIMIT_TEMPLATE_BYTES (1u << 20)
 #define LIMIT_TEMPLATE_STEPS 20000000u

@@ -201,7 +201,7 @@ void http_client_cancel(struct http_client *c) {
 
 /* --- life --- */
 
-static bool is_loopback(const char *host) {
+bool http_host_is_loopback(const char *host) {
     return !strcmp(host, "localhost") || !strncmp(host, "127.", 4) || !strcmp(host, "::1");
 }
 
@@ -223,7 +223,7 @@ static void base_set(struct http_client *c, const struct settings *s) {
     size_t n = strlen(c->base);
     while (n && c->base[n - 1] == '/')
         c->base[--n] = 0;
-    if (is_loopback(host))
+    if (http_host_is_loopback(host))
         curl_easy_setopt(c->easy, CURLOPT_NOPROXY, "*");
 }
 

@@ -41,4 +41,7 @@ u32 http_client_status(const struct http_client *c);
 /* Ends the transfer in progress. Safe in a signal handler; without a transfer it does nothing. */
 void http_client_cancel(struct http_client *c);
 
+/* "localhost", 127.x, ::1: no proxy is asked. */
+bool http_host_is_loopback(const char *host);
+
 #endif

@@ -4,10 +4,12 @@
 #include "api/api.h"
 #include "base/cpu.h"
 #include "base/log.h"
+#include "registry/transfers.h"
 #include "server/link.h"
 #include "server/listen.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -20,6 +22,7 @@ struct server {
     struct store *store;
     struct link *link;
     struct api *api;
+    struct transfers *transfers;
     struct httpd *httpd;
     struct listener listener;
     uv_signal_t on_int, on_term;
@@ -39,6 +42,7 @@ static void stop(struct server *s) {
     listener_forget(&s->listener);
     httpd_stop(s->httpd);
     link_close(s->link, link_closed, s);
+    transfers_close(s->transfers);
     uv_close((uv_handle_t *)&s->on_int, NULL);
     uv_close((uv_handle_t *)&s->on_term, NULL);
     uv_close((uv_handle_t *)&s->drain, NULL);
@@ -76,6 +80,20 @@ static void raise_descriptor_limit(void) {
     }
 }
 
+/* The key is Ollama's, in the user's folder; without HOME there is none. */
+static enum status transfers_open(struct server *s, struct err *err) {
+    char key[4096];
+    const char *home = getenv("HOME");
+    int n = snprintf(key, sizeof key, "%s/.ollama/id_ed25519", home ? home : "");
+    if (n < 0 || (size_t)n >= sizeof key)
+        return err_set(err, ERR_INVALID, "the path in HOME is too long");
+    struct registry_config config = {.key_path = home && home[0] ? key : NULL};
+    s->transfers = transfers_new(&s->loop, s->store, &config);
+    struct transfer_service service = transfers_service(s->transfers);
+    api_set_transfers(s->api, &service);
+    return OK;
+}
+
 static enum status start(struct server *s, const struct settings *settings, struct err *err) {
     struct api_config config = {
         .version = STR(MINKA_VERSION),
@@ -98,6 +116,7 @@ static enum status start(struct server *s, const struct settings *settings, stru
     TRY(link_new(&s->loop, settings, s->store, &s->link, err));
     struct api_backend backend = link_backend(s->link);
     s->api = api_new(&config, s->store, &backend);
+    TRY(transfers_open(s, err));
     struct httpd_handler handler = api_handler(s->api);
     TRY(httpd_start(&s->loop, s->listener.fd, &handler, &s->httpd, err));
     log_info("listening", "url=%s version=%s models=%s%s", s->listener.url, MINKA_VERSION,
