@@ -10,10 +10,11 @@ static void matmul_fused(const struct walk *k, u32 n0, u32 n1, const struct kern
     const struct kern_mat *w = k->w;
     struct chunk c = {.tile = tile, .a_stride = a->K / 32, .rows = a->rows, .ldo = ldo};
     struct columns at;
+    u32 most = w->type == QUANT_Q8_0 ? FUSED_K_WIDE : FUSED_K;
     for (u32 n = n0; n < n1; n += 16)
         for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
             size_t stride;
-            at = columns_at(w, k0, FUSED_K);
+            at = columns_at(w, k0, most);
             matmul_prefetch_plan(k, w->data + n * w->row_bytes, 16, &at, tile->prefetch, &c.prefetch);
             /* The kernel's share of the time grows with the rows. */
             c.prefetch.n_early = c.prefetch.n / (a->rows + 1);

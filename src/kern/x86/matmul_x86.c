@@ -14,15 +14,20 @@ void matmul_prefetch_plan(const struct walk *k, const u8 *tile_rows, u32 rows, c
     size_t stride = k->w->row_bytes, row_lines = DIV_CEIL(stride, 64);
     /* At least a chunk: its own lines are read before the first of these is fetched. */
     size_t ahead = MAX(AHEAD_BYTES / rows, c->to - c->from) / 64;
+    size_t first = DIV_CEIL(c->from, 64), at = (first + ahead) % row_lines;
+    const u8 *tile = tile_rows + (first + ahead) / row_lines * rows * stride;
     u32 n = 0;
-    for (size_t line = DIV_CEIL(c->from, 64); line < DIV_CEIL(c->to, 64); line++) {
-        size_t at = line + ahead;
-        const u8 *p = tile_rows + at / row_lines * rows * stride + at % row_lines * 64;
+    for (size_t line = first; line < DIV_CEIL(c->to, 64); line++) {
+        const u8 *p = tile + at * 64;
         for (u32 row = 0; row < rows; row += 4, p += 4 * stride) {
             if (p < k->end)
                 list[n++] = p;
             else if (k->next)
                 list[n++] = k->next + (p - k->end);
+        }
+        if (++at == row_lines) {
+            at = 0;
+            tile += rows * stride;
         }
     }
     *pf = (struct prefetch){.at = list, .n = n, .step = stride};
