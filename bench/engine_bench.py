@@ -39,9 +39,9 @@ class Peer:
         self.name, self.folder, self.model = name, pathlib.Path(folder), model
         self.env = dict(os.environ, LD_LIBRARY_PATH=libraries) if libraries else None
 
-    def run(self, program, *arguments):
+    def run(self, program, *arguments, errors=subprocess.DEVNULL):
         command = [str(self.folder / program), "-m", self.model, "-t", str(THREADS), *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=self.env).stdout
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=errors, text=True, env=self.env).stdout
 
     def bench(self, *arguments):
         return json.loads(self.run("llama-bench", "-o", "json", "-r", "2", *arguments))[-1]["avg_ts"]
@@ -55,7 +55,8 @@ class Peer:
         if not (self.folder / "llama-batched-bench").exists():
             return None
         prompt = max(depth, 16)
-        out = self.run("llama-batched-bench", "-npp", str(prompt), "-ntg", "32", "-npl", str(n), "-c", str(n * (prompt + 64)))
+        out = self.run("llama-batched-bench", "-npp", str(prompt), "-ntg", "32", "-npl", str(n), "-c", str(n * (prompt + 64)),
+                       errors=subprocess.STDOUT)  # some print the table as a message
         rows = [line.split("|") for line in out.splitlines() if line.startswith("|")]
         return float(rows[-1][rows[0].index(next(c for c in rows[0] if c.strip() == "S_TG t/s"))])
 
