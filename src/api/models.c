@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "api/body.h"
@@ -112,20 +111,18 @@ enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open
     int fd;
     u64 bytes;
     TRY(store_open_blob(s, digest, &fd, &bytes, err));
-    *out = (struct gguf_open){.bytes = (size_t)bytes};
-    out->map = bytes ? mmap(NULL, out->bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    enum status status = OK;
-    if (out->map == MAP_FAILED)
-        status = err_set(err, ERR_CORRUPT, "%.*s cannot be mapped", STR_FMT(digest));
+    *out = (struct gguf_open){0};
+    enum status status = bytes ? mapping_open(fd, bytes, &out->map, err)
+                               : err_set(err, ERR_CORRUPT, "%.*s is empty", STR_FMT(digest));
     close(fd);
-    if (status == OK && (status = gguf_parse(&out->gguf, out->map, out->bytes, err)) != OK)
-        munmap(out->map, out->bytes);
+    if (status == OK && (status = gguf_parse(&out->gguf, out->map.data, bytes, err)) != OK)
+        mapping_close(&out->map);
     return status;
 }
 
 void model_gguf_close(struct gguf_open *g) {
     gguf_release(&g->gguf);
-    munmap(g->map, g->bytes);
+    mapping_close(&g->map);
 }
 
 static bool mentions(struct str text, const char *word) {

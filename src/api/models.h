@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "base/buf.h"
+#include "base/mapping.h"
 #include "gguf/gguf.h"
 #include "store/store.h"
 
@@ -65,8 +66,7 @@ void models_describe(struct models *ms, const struct store_model *stored, struct
 /* A GGUF blob, mapped and parsed. */
 struct gguf_open {
     struct gguf gguf;
-    void *map;
-    size_t bytes;
+    struct mapping map;
 };
 enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open *out,
                             struct err *err) MUST_USE;

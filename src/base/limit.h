@@ -51,6 +51,8 @@
 /* Requests that decode at once; each takes a row of every step. */
 #define LIMIT_RUNNING 256u
 #define LIMIT_MODELS 64u
+/* Files mapped at once: each model of the engine, another while one is checked; a listing has one. */
+#define LIMIT_MAPPINGS (2 * LIMIT_MODELS)
 /* Booked for the engine itself: code, threads, requests, wire buffers; measured idle below 10 MiB, and
  * 256 requests with full logprobs stay below the rest. */
 #define LIMIT_ENGINE_FIXED_BYTES (32ull << 20)

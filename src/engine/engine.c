@@ -70,6 +70,16 @@ static void finish_request(struct engine *en, struct request *q, enum gen_done_r
     drop_request(en, q);
 }
 
+/* A context that a loaded model is used with. */
+static u32 num_ctx_in_use(const struct engine *en, const struct slot *s) {
+    u32 most = 0;
+    for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
+        for (const struct request *q = en->requests.chains[i]; q; q = q->next)
+            if (q->slot == s && q->started_ns)
+                most = MAX(most, q->r->num_ctx);
+    return most ? most : s->num_ctx;
+}
+
 static void send_state(struct engine *en) {
     struct wire_message m = {.type = WIRE_STATE};
     struct wire_state *w = &m.state;
@@ -102,6 +112,7 @@ static void send_state(struct engine *en) {
             .loading = ms.loading,
             .n_running = ms.n_running,
             .n_waiting = ms.n_waiting,
+            .num_ctx = num_ctx_in_use(en, slot),
             .weights_bytes = slot->weights_bytes,
             .kv_bytes = kv.pinned_bytes + kv.cached_bytes,
             .expires_in_ns = ms.expires_ns == INT64_MAX || ms.expires_ns == 0
@@ -159,8 +170,8 @@ static bool forget_idle_slot(struct engine *en) {
 
 static void on_model(struct engine *en, const struct wire_model *m, int fd) {
     struct slot *s = find_slot(en, m->model_id);
-    /* A file that could not be used may have been replaced meanwhile. */
-    if (s && s->error.status != OK && slot_is_idle(en, s)) {
+    /* A file that could not be used may be in order now, and any may have been replaced. */
+    if (s && (s->error.status != OK || !slot_same_file(s, fd)) && slot_is_idle(en, s)) {
         forget_slot(en, s);
         s = NULL;
     }
@@ -178,7 +189,8 @@ static void arrive(struct engine *en, struct request *q) {
                                                  .now_ns = clock_ns(),
                                                  .request_id = q->id,
                                                  .model_id = q->slot->model_id,
-                                                 .keep_alive_ns = q->keep_alive_ns});
+                                                 .keep_alive_ns = q->keep_alive_ns,
+                                                 .readmitted = q->r->n_resume > 0});
 }
 
 /* The header check is over: what was held arrives, or fails with the file's error. */
@@ -224,16 +236,33 @@ static enum status fit_scratch(struct engine *en, const struct slot *s, struct e
     return OK;
 }
 
+/* The file of a loaded model is damaged: its requests end with that, and it goes as soon as nobody uses it. */
+static void fail_model(struct engine *en, struct slot *s) {
+    u64 now = clock_ns();
+    log_error("model file is damaged", "model=%s error=\"%s\"", s->name, s->error.text);
+    for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
+        for (struct request *q = en->requests.chains[i], *next; q; q = next) {
+            next = q->next;
+            if (q->slot != s || q->done)
+                continue;
+            sched_event(en->sched, &(struct sched_event){.kind = SCHED_CANCEL,
+                                                         .now_ns = now,
+                                                         .request_id = q->id,
+                                                         .status = s->error.status});
+            fail_request(en, q, s->error.status, s->error.text);
+        }
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_EXPIRE, .now_ns = now, .model_id = s->model_id});
+}
+
 static void on_loaded(struct engine *en, struct slot *s) {
-    if (s->state == SLOT_LOADED) {
-        s->error = (struct err){0};
-        if (fit_scratch(en, s, &s->error) != OK)
-            slot_unload(s);
-    }
+    if (s->state == SLOT_LOADED && fit_scratch(en, s, &s->error) != OK)
+        slot_unload(s);
     sched_event(en->sched, &(struct sched_event){.kind = SCHED_LOADED,
                                                  .now_ns = clock_ns(),
                                                  .model_id = s->model_id,
-                                                 .status = s->state == SLOT_LOADED ? OK : s->error.status});
+                                                 .status = s->error.status,
+                                                 .text = s->error.text});
 }
 
 /* --- messages --- */
@@ -241,7 +270,8 @@ static void on_loaded(struct engine *en, struct slot *s) {
 static void on_generate(struct engine *en, struct arena *arena, const struct wire_generate *g) {
     struct request *q = request_new(arena, g), **end = &en->held;
     q->slot = find_slot(en, g->request.model_id);
-    if (!q->slot || q->slot->state == SLOT_BROKEN) {
+    bool damaged = q->slot && q->slot->state == SLOT_LOADED && q->slot->error.status != OK;
+    if (!q->slot || q->slot->state == SLOT_BROKEN || damaged) {
         request_add(&en->requests, q);
         fail_request(en, q, q->slot ? q->slot->error.status : ERR_BUSY,
                      q->slot ? q->slot->error.text : "too many models are in use at once; try again later");
@@ -328,6 +358,10 @@ static void on_prepared(struct engine *en, struct request *q) {
         request_free(q);
         return;
     }
+    if (slot_verify(q->slot) != OK) {
+        fail_model(en, q->slot);
+        return;
+    }
     if (status == OK && !q->r->render_only && q->r->num_predict) {
         sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT,
                                                      .now_ns = clock_ns(),
@@ -379,15 +413,18 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
         q->counts.queue_ns = n->queue_ns;
         q->counts.load_ns = n->load_ns;
         q->started_ns = clock_ns();
+        q->slot->num_ctx = q->r->num_ctx;
         send_event(en, &(struct gen_event){.request_id = q->id, .kind = GEN_STARTED, .counts = q->counts});
         return;
     case SCHED_NOTICE_READY:
         q->counts.queue_ns = n->queue_ns;
         q->counts.load_ns = n->load_ns;
+        q->slot->num_ctx = q->r->num_ctx;
         finish_request(en, q, GEN_LOAD);
         return;
     case SCHED_NOTICE_REJECTED: {
-        bool of_model = q->slot->error.status != OK && q->slot->error.status == n->status;
+        /* A notice cuts long texts. */
+        bool of_model = strncmp(n->text, q->slot->error.text, sizeof n->text - 1) == 0;
         fail_request(en, q, n->status, of_model ? q->slot->error.text : n->text);
         return;
     }
@@ -437,6 +474,7 @@ static void apply_picks(struct engine *en, struct request *const *rows, u32 n,
         if (outcome == SCHED_FINISH) {
             request_done_event(q, reason, now, &e);
             send_event(en, &e);
+            q->done = true;
         }
     }
 }
@@ -462,13 +500,18 @@ static void run_step(struct engine *en, const struct sched_plan *plan) {
         }
     }
     model_forward(s->model, en->team, en->scratch, spans, plan->n_items, 0, 0);
-    for (u32 first = 0; first < n_rows; first += MODEL_LOGITS_TILE) {
+    enum status intact = slot_verify(s);
+    for (u32 first = 0; first < n_rows && intact == OK; first += MODEL_LOGITS_TILE) {
         u32 n = MIN(n_rows - first, MODEL_LOGITS_TILE);
         struct sample_work work = {en, rows + first, model_logits(s->model, en->team, en->scratch, first, n),
                                    tokenizer_n_vocab(s->tokenizer)};
         team_run(en->team, sample_one, &work, n);
-        apply_picks(en, rows + first, n, row_results + first);
+        intact = slot_verify(s);
+        if (intact == OK)
+            apply_picks(en, rows + first, n, row_results + first);
     }
+    if (intact != OK)
+        fail_model(en, s);
     struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
     e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
     sched_event(en->sched, &e);

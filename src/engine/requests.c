@@ -22,6 +22,8 @@ void request_free(struct request *q) {
     token_list_release(&q->all);
     sampler_free(q->sampler);
     stream_free(q->stream);
+    if (q->stream)
+        slot_release_tokenizer(q->slot);
     buf_release(&q->text);
     arena_release(&q->arena);
     free(q);
@@ -71,6 +73,7 @@ enum status request_prepared(struct request *q, struct err *err) {
     q->tokens = q->prompt.ids;
     q->prompt.ids = (struct token_list){0};
     q->sampler = sampler_new(&r->sampling, tokenizer_n_vocab(q->slot->tokenizer));
+    slot_hold_tokenizer(q->slot);
     q->stream = stream_new(q->slot->tokenizer, r->stop, r->n_stop, false);
     for (u32 i = 0; i < q->tokens.n; i++)
         sampler_accept(q->sampler, q->tokens.ids[i]);

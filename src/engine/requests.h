@@ -33,6 +33,7 @@ struct request {
     u64 hash;                 /* over the logits of all sampled positions */
     struct gen_counts counts;
     u64 started_ns, first_token_ns;
+    bool done; /* its last event is sent; it goes when the step is reported */
 };
 
 /* Takes what the arena holds; the arena belongs to the request from now on. */

@@ -206,12 +206,12 @@ static void apply(struct sched *s, struct sreq *r, u32 n_tokens, const struct sc
     check(res->request_id == r->id);
     bool ended = r->kv.n_tokens + n_tokens == r->n_tokens;
     r->kv.n_tokens += n_tokens;
-    kv_seq_publish(&r->kv, r->tokens, r->kv.n_tokens, s->now_ns);
-    kv_seq_trim(&r->kv);
     if (r->dead) {
         sreq_end(s, r, r->dead_keep);
         return;
     }
+    kv_seq_publish(&r->kv, r->tokens, r->kv.n_tokens, s->now_ns);
+    kv_seq_trim(&r->kv);
     switch (res->outcome) {
     case SCHED_MORE:
         check(ended == (res->n_tokens > 0));

@@ -35,6 +35,7 @@ struct known_model {
     char digest[72]; /* "sha256:<hex>" */
     char name[256];
     bool announced; /* to the engine that runs now */
+    u32 n_open;     /* requests */
 };
 
 struct open_request {
@@ -92,6 +93,7 @@ static void close_request(struct link *l, struct open_request **at) {
     struct open_request *r = *at;
     *at = r->next;
     l->n_open--;
+    l->models[r->model_id - 1].n_open--;
     l->n_waiting -= !r->started;
     free(r);
 }
@@ -413,13 +415,21 @@ static void digest_bytes(const char *digest, u8 out[32]) {
     }
 }
 
-/* The engine gets the open file once; it is told nothing of paths. */
+static bool is_loaded(const struct link *l, u32 model_id) {
+    for (u32 i = 0; i < l->state.n_models && i < WIRE_MODELS_MAX; i++)
+        if (l->state.models[i].model_id == model_id)
+            return true;
+    return false;
+}
+
+/* The engine gets the open file before the model is loaded, as it may have been replaced since the last time;
+ * it is told nothing of paths. */
 static enum status announce(struct link *l, u32 model_id, struct err *err) {
     struct known_model *k = &l->models[model_id - 1];
     struct wire_message m = {.type = WIRE_MODEL};
     int fd;
     /* More models than the engine has places: it may have forgotten this one. */
-    if (k->announced && l->n_models <= LIMIT_MODELS)
+    if (k->announced && l->n_models <= LIMIT_MODELS && (k->n_open || is_loaded(l, model_id)))
         return OK;
     if (l->n_fds_queued >= FDS_QUEUED_MAX)
         return err_set(err, ERR_BUSY, "the engine has not taken the last models yet");
@@ -460,6 +470,7 @@ static enum status backend_generate(void *ctx, const struct store_model *m, stru
     at = find_open(l, o->id);
     *at = o;
     l->n_open++;
+    l->models[model_id - 1].n_open++;
     l->n_waiting++;
     struct wire_message msg = {.type = WIRE_GENERATE, .stream_id = r->id, .generate = {*r, keep_alive_ns}};
     wire_send(l->channel->conn, &msg, -1);

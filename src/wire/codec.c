@@ -260,6 +260,7 @@ static void io_state(struct io *io, struct wire_state *s) {
         io_bool(io, &m->loading);
         io_u32(io, &m->n_running);
         io_u32(io, &m->n_waiting);
+        io_u32(io, &m->num_ctx);
         io_u64(io, &m->weights_bytes);
         io_u64(io, &m->kv_bytes);
         io_i64(io, &m->expires_in_ns);
