@@ -27,6 +27,8 @@
 #define LIMIT_STREAM_UNSENT_BYTES (1u << 20)
 #define LIMIT_STREAM_STALL_MS 60000u
 
+/* Files of one create request: models come whole or with a projector. */
+#define LIMIT_CREATE_FILES 64u
 /* Blobs that are uploaded at once, and one of an upload's two buffers: 64 MiB in all. */
 #define LIMIT_UPLOADS 64u
 #define LIMIT_UPLOAD_BYTES (512u << 10)
