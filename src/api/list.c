@@ -135,6 +135,7 @@ void handle_ps(struct call *c) {
     json_key(b, "kv"), json_u64(b, s->kv_bytes);
     json_key(b, "scratch"), json_u64(b, s->scratch_bytes);
     json_close(b, '}');
+    json_key(b, "steps"), json_u64(b, s->n_steps_total);
     json_close(b, '}');
     call_reply(c, NATIVE_TYPE);
 }

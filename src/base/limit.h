@@ -55,6 +55,8 @@
 #define LIMIT_MODELS 64u
 /* Files mapped at once: each model of the engine, another while one is checked; a listing has one. */
 #define LIMIT_MAPPINGS (2 * LIMIT_MODELS)
+/* Tokens guessed ahead for one request in a step: with the known one a tile of 16 rows. */
+#define LIMIT_DRAFT 15u
 /* Booked for the engine itself: code, threads, requests, wire buffers; measured idle below 10 MiB, and
  * 256 requests with full logprobs stay below the rest. */
 #define LIMIT_ENGINE_FIXED_BYTES (32ull << 20)

@@ -35,7 +35,6 @@ struct engine {
     struct model_scratch *scratch;
     void **sampler_scratch; /* [threads] */
     size_t sampler_scratch_bytes;
-    struct sampler_pick picks[MODEL_LOGITS_TILE];
     u64 state_sent_ns;
     bool state_changed;
 };
@@ -433,91 +432,158 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
 
 /* --- a step --- */
 
+/* An item of the step from which tokens are drawn. */
+struct drawing {
+    struct request *q;
+    struct sched_result *result;
+    bool settled; /* no further row of it counts: what was guessed was not drawn, or the answer is over */
+    u32 draft[LIMIT_DRAFT];
+};
+
+/* A row of logits. The rows of one item lie side by side, in the order of their positions. */
+struct sampled {
+    struct drawing *d;
+    const u32 *guess; /* the next row is right only if this is drawn here; NULL: the item's last row */
+    struct sampler_pick pick;
+    u64 hash;
+};
+
 struct sample_work {
     struct engine *en;
-    struct request *const *rows; /* [tile] */
+    struct sampled *rows;              /* [tile] */
+    u32 firsts[MODEL_LOGITS_TILE + 1]; /* [groups + 1] first row of each group of rows of one item */
     const f32 *logits;
     u32 n_vocab;
 };
 
-static void sample_one(void *arg, u32 i, u32 thread) {
+/* The rows of one item in this tile: position by position, as long as what was guessed is drawn. A draw sees the
+ * penalties and the random number that it would have seen without guesses, so it is the same. */
+static void sample_group(void *arg, u32 group, u32 thread) {
     const struct sample_work *w = arg;
-    struct request *q = w->rows[i];
-    const f32 *logits = w->logits + (size_t)i * w->n_vocab;
-    if (q->r->want_hash)
-        q->hash = model_logits_hash(logits, w->n_vocab, q->hash);
-    sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output, NULL, q->r->top_logprobs,
-                 q->r->logprobs, w->en->sampler_scratch[thread], &w->en->picks[i]);
+    u32 first = w->firsts[group], end = w->firsts[group + 1];
+    struct request *q = w->rows[first].d->q;
+    if (w->rows[first].d->settled)
+        return;
+    u32 mark = sampler_snapshot(q->sampler);
+    u64 hash = q->hash;
+    for (u32 i = first; i < end; i++) {
+        struct sampled *row = &w->rows[i];
+        const f32 *logits = w->logits + (size_t)i * w->n_vocab;
+        if (q->r->want_hash)
+            hash = model_logits_hash(logits, w->n_vocab, hash);
+        sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output + i - first, NULL,
+                     q->r->top_logprobs, q->r->logprobs, w->en->sampler_scratch[thread], &row->pick);
+        row->hash = hash;
+        if (!row->guess || row->pick.token != *row->guess)
+            break;
+        sampler_accept(q->sampler, row->pick.token);
+    }
+    sampler_rollback(q->sampler, mark);
 }
 
-/* What the tokens of one tile mean: events out, results for the scheduler. */
-static void apply_picks(struct engine *en, struct request *const *rows, u32 n,
-                        struct sched_result **results) {
+/* What the token of one row means: events out, a result for the scheduler. True if the next row of the item,
+ * whose input was guessed, goes on from here. */
+static bool apply_pick(struct engine *en, struct sampled *row, u64 now) {
+    struct request *q = row->d->q;
+    struct sched_result *res = row->d->result;
+    struct gen_event e;
+    enum gen_done_reason reason;
+    if (!q->first_token_ns)
+        q->first_token_ns = now;
+    q->hash = row->hash;
+    res->outcome = request_token(q, &row->pick, &e, &reason);
+    res->n_tokens = 0;
+    if (res->outcome == SCHED_SHIFT) {
+        res->tokens = q->tokens.ids;
+        res->n_tokens = q->tokens.n;
+    } else if (e.n_ids) {
+        res->tokens = &q->tokens.ids[q->tokens.n - 1];
+        res->n_tokens = 1;
+    }
+    if (e.n_ids || e.text.n)
+        send_event(en, &e);
+    if (res->outcome == SCHED_FINISH) {
+        request_done_event(q, reason, now, &e);
+        send_event(en, &e);
+        q->done = true;
+    }
+    return res->outcome == SCHED_MORE && row->guess && *row->guess == row->pick.token;
+}
+
+/* Rows first..first+n-1 of the step; not OK: the file is damaged, no token came of them. */
+static enum status sample_tile(struct engine *en, struct slot *s, struct sampled *rows, u32 first, u32 n) {
+    struct sample_work w = {.en = en, .rows = rows + first, .n_vocab = tokenizer_n_vocab(s->tokenizer)};
+    u32 n_groups = 0;
+    w.logits = model_logits(s->model, en->team, en->scratch, first, n);
+    for (u32 i = 0; i < n; i++)
+        if (i == 0 || w.rows[i].d != w.rows[i - 1].d)
+            w.firsts[n_groups++] = i;
+    w.firsts[n_groups] = n;
+    team_run(en->team, sample_group, &w, n_groups);
+    TRY(slot_verify(s));
     u64 now = clock_ns();
     for (u32 i = 0; i < n; i++) {
-        struct request *q = rows[i];
-        struct gen_event e;
-        enum gen_done_reason reason;
-        if (!q->first_token_ns)
-            q->first_token_ns = now;
-        enum sched_outcome outcome = request_token(q, &en->picks[i], &e, &reason);
-        results[i]->outcome = outcome;
-        if (outcome == SCHED_SHIFT) {
-            results[i]->tokens = q->tokens.ids;
-            results[i]->n_tokens = q->tokens.n;
-        } else if (e.n_ids) {
-            results[i]->tokens = &q->tokens.ids[q->tokens.n - 1];
-            results[i]->n_tokens = 1;
-        }
-        if (e.n_ids || e.text.n)
-            send_event(en, &e);
-        if (outcome == SCHED_FINISH) {
-            request_done_event(q, reason, now, &e);
-            send_event(en, &e);
-            q->done = true;
-        }
+        struct drawing *d = w.rows[i].d;
+        if (!d->settled && apply_pick(en, &w.rows[i], now))
+            d->result->n_agreed++;
+        else
+            d->settled = true;
     }
+    return OK;
+}
+
+/* The rows of logits that an item gives. */
+static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sampled *rows) {
+    const u32 *guesses = it->tokens + it->n_tokens - it->n_drafts;
+    check(it->n_logits == 1 + it->n_drafts);
+    d->settled = false;
+    for (u32 i = 0; i < it->n_logits; i++) {
+        rows[i].d = d;
+        rows[i].guess = i < it->n_drafts ? &guesses[i] : NULL;
+    }
+    return it->n_logits;
 }
 
 static void run_step(struct engine *en, const struct sched_plan *plan) {
     static struct model_span spans[LIMIT_STEP_ROWS];
     static struct sched_result results[LIMIT_STEP_ROWS];
-    static struct request *rows[LIMIT_STEP_ROWS];
-    static struct sched_result *row_results[LIMIT_STEP_ROWS];
+    static struct drawing drawings[LIMIT_RUNNING];
+    static struct sampled rows[LIMIT_RUNNING];
     struct slot *s = find_slot(en, plan->model_id);
     u64 start = clock_ns();
-    u32 n_rows = 0;
+    u32 n_rows = 0, n_drawings = 0;
     check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
     for (u32 i = 0; i < plan->n_items; i++) {
         const struct sched_item *it = &plan->items[i];
         spans[i] =
             (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, s->rope_ctx};
         results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
-        check(it->n_logits <= 1);
-        if (it->n_logits) {
-            rows[n_rows] = request_find(&en->requests, it->request_id);
-            row_results[n_rows++] = &results[i];
-        }
+        if (it->n_logits == 0)
+            continue;
+        struct drawing *d = &drawings[n_drawings++];
+        check(n_rows + it->n_logits <= LIMIT_RUNNING);
+        d->q = request_find(&en->requests, it->request_id);
+        d->result = &results[i];
+        n_rows += add_drawing(d, it, rows + n_rows);
     }
     model_forward(s->model, en->team, en->scratch, spans, plan->n_items, 0, 0);
     enum status intact = slot_verify(s);
-    for (u32 first = 0; first < n_rows && intact == OK; first += MODEL_LOGITS_TILE) {
-        u32 n = MIN(n_rows - first, MODEL_LOGITS_TILE);
-        struct sample_work work = {en, rows + first, model_logits(s->model, en->team, en->scratch, first, n),
-                                   tokenizer_n_vocab(s->tokenizer)};
-        team_run(en->team, sample_one, &work, n);
-        intact = slot_verify(s);
-        if (intact == OK)
-            apply_picks(en, rows + first, n, row_results + first);
+    for (u32 first = 0; first < n_rows && intact == OK; first += MODEL_LOGITS_TILE)
+        intact = sample_tile(en, s, rows, first, MIN(n_rows - first, MODEL_LOGITS_TILE));
+    for (u32 i = 0; i < n_drawings && intact == OK; i++) {
+        struct sched_result *res = drawings[i].result;
+        res->draft = drawings[i].draft;
+        if (en->settings.speculation != SPECULATION_OFF && res->outcome == SCHED_MORE)
+            res->n_draft = request_guess(drawings[i].q, drawings[i].draft);
     }
     if (intact != OK)
         fail_model(en, s);
     struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
     e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
     sched_event(en->sched, &e);
-    for (u32 i = 0; i < n_rows; i++)
-        if (row_results[i]->outcome == SCHED_FINISH)
-            drop_request(en, rows[i]);
+    for (u32 i = 0; i < n_drawings; i++)
+        if (drawings[i].result->outcome == SCHED_FINISH)
+            drop_request(en, drawings[i].q);
     if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
         send_state(en);
 }
@@ -613,6 +679,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
         .slice_target_ns = 50000000,
         .max_wait_ns = settings->max_wait_ns,
         .rows_max = LIMIT_STEP_ROWS,
+        .draft_force = settings->speculation == SPECULATION_ALWAYS ? LIMIT_DRAFT : 0,
         .memory = kv_memory_anonymous,
     };
     en->sched = sched_new(&c);

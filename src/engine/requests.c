@@ -21,6 +21,7 @@ void request_free(struct request *q) {
     token_list_release(&q->tokens);
     token_list_release(&q->all);
     sampler_free(q->sampler);
+    draft_free(q->draft);
     stream_free(q->stream);
     if (q->stream)
         slot_release_tokenizer(q->slot);
@@ -74,6 +75,8 @@ enum status request_prepared(struct request *q, struct err *err) {
     q->prompt.ids = (struct token_list){0};
     q->sampler = sampler_new(&r->sampling, tokenizer_n_vocab(q->slot->tokenizer));
     slot_hold_tokenizer(q->slot);
+    if (r->draft_max)
+        q->draft = draft_new(q->tokens.n + MIN(r->num_predict, r->num_ctx));
     q->stream = stream_new(q->slot->tokenizer, r->stop, r->n_stop, false);
     for (u32 i = 0; i < q->tokens.n; i++)
         sampler_accept(q->sampler, q->tokens.ids[i]);
@@ -109,6 +112,8 @@ static void shift_context(struct request *q) {
     u32 drop = MAX((t->n - keep) / 2, 1u);
     memmove(t->ids + keep, t->ids + keep + drop, sizeof *t->ids * (t->n - keep - drop));
     t->n -= drop;
+    if (q->draft)
+        draft_reset(q->draft);
 }
 
 /* Turns a pick and its alternatives into neutral logprobs in the arena-free storage of this thread. */
@@ -161,6 +166,14 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
     shift_context(q);
     e->ids = &q->tokens.ids[q->tokens.n - 1];
     return SCHED_SHIFT;
+}
+
+u32 request_guess(struct request *q, u32 *out) {
+    u32 n = q->draft ? draft_guess(q->draft, q->tokens.ids, q->tokens.n, MIN(q->r->draft_max, LIMIT_DRAFT), out) : 0;
+    for (u32 i = 0; i < n; i++)
+        if (tokenizer_is_end(q->slot->tokenizer, out[i]))
+            return i; /* nothing follows an end */
+    return n;
 }
 
 void request_done_event(struct request *q, enum gen_done_reason reason, u64 now_ns, struct gen_event *e) {

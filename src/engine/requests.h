@@ -4,6 +4,7 @@
 #define MINKA_REQUESTS_H
 
 #include "chat/chat.h"
+#include "engine/draft.h"
 #include "engine/slots.h"
 #include "model/sampler.h"
 #include "sched/sched.h"
@@ -27,6 +28,7 @@ struct request {
     struct sampler *sampler;
     struct stream *stream;
     struct token_list tokens; /* the sequence as the scheduler knows it */
+    struct draft *draft;      /* NULL: nothing is guessed */
     struct token_list all;    /* prompt and answer, for the old `context` field */
     struct buf text;          /* released by the current token */
     u32 n_output;             /* = the position of the next draw */
@@ -51,6 +53,8 @@ struct sched_prompt request_sched_prompt(const struct request *q);
  * q->tokens is the new sequence. */
 enum sched_outcome request_token(struct request *q, const struct sampler_pick *pick, struct gen_event *e,
                                  enum gen_done_reason *reason);
+/* A guess of what follows q->tokens, for the scheduler: at most LIMIT_DRAFT tokens into out. */
+u32 request_guess(struct request *q, u32 *out);
 /* The final event; counts are completed. */
 void request_done_event(struct request *q, enum gen_done_reason reason, u64 now_ns, struct gen_event *e);
 

@@ -170,6 +170,7 @@ static void io_request(struct io *io, struct gen_request *r) {
     io_i32(io, &r->utc_offset_s);
     io_str(io, &r->client);
     io_ids(io, &r->resume, &r->n_resume);
+    io_u32(io, &r->draft_max);
     if (io->out)
         return;
     if (r->num_ctx < 4 || r->num_ctx > LIMIT_NUM_CTX)
