@@ -28,7 +28,8 @@ static void store_fill(void) {
     arena_release(&a);
 }
 
-static void store_check(void) {
+/* Removes all models; each must have had its blobs if `whole` is set. */
+static void store_clear(bool whole) {
     struct store_model *list;
     struct arena a;
     struct err err;
@@ -37,7 +38,7 @@ static void store_check(void) {
     check(store_list(fake.store, &a, &list, &n, &err) == OK);
     for (u32 i = 0; i < n; i++) {
         for (u32 k = 0; k < list[i].n_layers; k++)
-            check(store_has_blob(fake.store, str_of(list[i].layers[k].digest), NULL));
+            check(!whole || store_has_blob(fake.store, str_of(list[i].layers[k].digest), NULL));
         check(store_delete(fake.store, &list[i].name, &err) == OK);
     }
     arena_release(&a);
@@ -47,7 +48,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     if (size < 1)
         return 0;
     fake_open();
-    store_check();
+    store_clear(false); /* also what fake_open made, which lacks a blob */
     store_fill();
     size_t route = data[0] % ARRAY_LEN(routes);
     struct http_request r = {.method = str_of(routes[route].method), .path = str_of(routes[route].path)};
@@ -56,6 +57,6 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     answer_check(&r);
     h.on_gone(h.ctx, &r, false);
     buf_release(&r.body);
-    store_check();
+    store_clear(true);
     return 0;
 }
