@@ -51,7 +51,6 @@ uv_loop_t *http_loop(const struct http_request *r) {
     (void)r;
     return uv_default_loop();
 }
-u32 http_code(const struct http_request *r) { return r->code; }
 void http_body_continue(struct http_request *r) { (void)r; }
 void http_add_header(struct http_request *r, const char *name, struct str value) {
     (void)name, (void)value;
