@@ -128,6 +128,38 @@
 /* What Jinja's sandbox allows range() to give. */
 #define LIMIT_TEMPLATE_RANGE 100000u
 
+/* --- grammars of constrained answers --- */
+/* Tool collections of agents stay below 200 kB. */
+#define LIMIT_SCHEMA_BYTES (1u << 20)
+/* 24 bytes each; a schema of 100 typical properties takes 5000, an enum one per byte. */
+#define LIMIT_GRAMMAR_NODES (1u << 16)
+#define LIMIT_GRAMMAR_EDGES (1u << 17) /* 12 bytes each */
+/* Subschemas in all their combinations; each is merged once. */
+#define LIMIT_GRAMMAR_RULES 4096u
+/* Members looked at while merging: the time that a hostile schema takes the preparing thread. */
+#define LIMIT_GRAMMAR_MERGES (1u << 20)
+/* Schemas that hold for one value at the same time, and nested choices on the way to it: recursion of ours. */
+#define LIMIT_GRAMMAR_CONJUNCTS 64u
+#define LIMIT_GRAMMAR_CHOICES 24u
+/* Open calls of an answer; a level of JSON takes one or two. At most 254: it is kept in a byte. */
+#define LIMIT_GRAMMAR_DEPTH 200u
+/* States of a pattern's deterministic automaton; most patterns in use take below 100. */
+#define LIMIT_PATTERN_STATES 2048u
+#define LIMIT_PATTERN_BYTES 4096u
+#define LIMIT_PATTERN_REPEAT 1000u
+/* Numbers of an answer have at most this many digits in front of the point, and behind it. */
+#define LIMIT_NUMBER_DIGITS 24u
+/* An integer of an answer fits 64 bits. */
+#define LIMIT_INTEGER_DIGITS 18u
+/* Places in the grammar that one text can be at; a schema where few alternatives are open has below 10. */
+#define LIMIT_GRAMMAR_PLACES 1024u
+/* Places times bytes of the vocabulary that one mask may cost: some 50 ms at worst, once per state. */
+#define LIMIT_GRAMMAR_MASK_WORK (1u << 22)
+/* What a compiled grammar remembers of states and masks. */
+#define LIMIT_GRAMMAR_CACHE_BYTES (512u << 10)
+/* Compiled grammars of one model, those in use and those kept for the next request. */
+#define LIMIT_GRAMMARS_BYTES (64u << 20)
+
 /* --- wire --- */
 /* One message; a request body plus its resolved history. */
 #define LIMIT_WIRE_MESSAGE_BYTES (96u << 20)

@@ -156,6 +156,15 @@ static enum status render_fill(struct chat_work *w) {
     return OK;
 }
 
+/* The context comes from the client. */
+static enum status check_context(const struct gen_request *r, const struct tokenizer *t, struct err *err) {
+    for (u32 i = 0; i < r->n_context; i++)
+        if (r->context[i] >= tokenizer_n_vocab(t))
+            return err_set(err, ERR_INVALID, "context holds %u, but the model's tokens end at %u",
+                           r->context[i], tokenizer_n_vocab(t) - 1);
+    return OK;
+}
+
 static enum status render_form(struct chat_work *w) {
     if (w->r->form == GEN_FORM_RAW) {
         buf_add_str(&w->out->rendered, w->r->prompt);
@@ -177,6 +186,7 @@ enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, 
     buf_clear(&out->rendered);
     out->ids.n = 0;
     out->n_dropped = 0;
+    TRY(check_context(r, m->tokenizer, err));
     TRY(chat_vars_init(&w.vars, m, r, arena, err));
     if (r->chat_template.n) {
         bool jinja = str_find(r->chat_template, STR("{%"), 0) != SIZE_MAX;

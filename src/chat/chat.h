@@ -33,7 +33,8 @@ void chat_prompt_release(struct chat_prompt *p);
  * enable_thinking, thinking and reasoning_effort where the request sets think, and the members of
  * template_kwargs. A template in the request is Jinja if it contains "{%", else Go.
  *
- * ERR_INVALID: the template refuses the messages (its own text) or a JSON text in r is wrong;
+ * ERR_INVALID: the template refuses the messages (its own text), a JSON text in r is wrong, or the context
+ * holds ids that are no tokens;
  * ERR_UNSUPPORTED: GEN_FORM_FILL without an insert form; ERR_TOO_LARGE: over a limit of templates, or of
  * arena. */
 enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r,

@@ -177,6 +177,9 @@ static void test_bos(void **state) {
     assert_int_equal(render(&f), OK);
     assert_true(f.prompt.ids.ids[0] == bos && f.prompt.ids.ids[1] == 300);
     assert_int_equal(count(&f, bos), 1);
+    context[1] = tokenizer_n_vocab(f.tokenizer);
+    assert_int_equal(render(&f), ERR_INVALID);
+    assert_non_null(strstr(f.err.text, "context holds"));
     f.request.n_context = 0;
     f.request.form = GEN_FORM_RAW;
     f.request.prompt = STR("hi");
