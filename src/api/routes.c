@@ -372,7 +372,7 @@ struct api *api_new(const struct api_config *config, struct store *store, const 
     a->config.version = arena_str(&a->arena, config->version);
     a->config.origins = arena_str(&a->arena, config->origins);
     a->store = store;
-    a->models = models_new(store);
+    a->models = models_new(store, a->config.go_template);
     a->backend = *backend;
     origins_init(&a->origins, a->config.origins, &a->arena);
     return a;

@@ -311,9 +311,9 @@ static enum status show_write(struct call *c, const struct model *m, const struc
         text_member(b, "modelfile", buf_str(&modelfile));
         text_member(b, "parameters", buf_str(&parameters));
         text_member(b, "template",
-                    jinja.n                     ? jinja
-                    : m->stored.template_text.n ? m->stored.template_text
-                                                : STR(DEFAULT_TEMPLATE));
+                    m->uses_go ? m->stored.template_text
+                    : jinja.n  ? jinja
+                               : STR(DEFAULT_TEMPLATE));
         text_member(b, "system", system);
         json_key(b, "details"), details_json(b, m, false);
         messages_member(b, m->stored.messages);

@@ -125,6 +125,10 @@
 /* Levels of the evaluators' recursion: a macro that calls itself takes about ten per call; 1000 levels stay
  * below 1 MiB of stack, below 4 MiB in a sanitizer build: threads that render need the default 8 MiB. */
 #define LIMIT_TEMPLATE_EVAL_DEPTH 1000u
+/* A tool call is held until it is complete: files are written by tools, and are rarely larger. */
+#define LIMIT_CALL_BYTES (1u << 20)
+/* Its parsed form: a value takes at most 64 bytes, and two bytes of text. */
+#define LIMIT_CALL_MEMORY_BYTES (64u << 20)
 /* What Jinja's sandbox allows range() to give. */
 #define LIMIT_TEMPLATE_RANGE 100000u
 

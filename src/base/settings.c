@@ -202,6 +202,8 @@ enum status settings_read(struct settings *out, struct err *err) {
     out->speculation = str_is(speculation, "always")                         ? SPECULATION_ALWAYS
                        : speculation.n == 0 || env_bool("MINKA_SPECULATION") ? SPECULATION_ON
                                                                              : SPECULATION_OFF;
+    if (env_str("OLLAMA_GO_TEMPLATE").n)
+        out->go_template = env_bool("OLLAMA_GO_TEMPLATE") ? 1 : -1;
     out->kernels = env_text("MINKA_KERNELS");
     struct str debug = env_str("OLLAMA_DEBUG");
     out->debug = str_is(debug, "2") ? 2 : env_bool("OLLAMA_DEBUG");

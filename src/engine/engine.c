@@ -26,7 +26,7 @@ struct engine {
     struct model_config model_config;
     struct team *team;
     struct jobs *prep, *loader;
-    struct tokenize_scratch *tokenize_scratch; /* of the prep thread */
+    struct request_prep request_prep; /* of the prep thread */
     struct sched *sched;
     struct slot *slots[LIMIT_MODELS];
     u32 n_slots;
@@ -405,7 +405,7 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
                                                          .request_id = q->id,
                                                          .prompt = {.load_only = true}});
         else
-            request_prepare(q, q->slot, en->prep, en->tokenize_scratch);
+            request_prepare(q, q->slot, en->prep, &en->request_prep);
         return;
     case SCHED_NOTICE_STARTED:
         q->counts.n_cached = n->n_cached;
@@ -500,7 +500,9 @@ static bool apply_pick(struct engine *en, struct sampled *row, u64 now) {
         res->tokens = &q->tokens.ids[q->tokens.n - 1];
         res->n_tokens = 1;
     }
-    if (e.n_ids || e.text.n)
+    if (e.n_ids || e.text.n || e.kind == GEN_TOOL)
+        send_event(en, &e);
+    for (u32 i = 0; request_more(q, i, &e); i++)
         send_event(en, &e);
     if (res->outcome == SCHED_FINISH) {
         request_done_event(q, reason, now, &e);
@@ -666,7 +668,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
     en->team = team_new(threads);
     en->prep = jobs_new();
     en->loader = jobs_new();
-    en->tokenize_scratch = tokenize_scratch_new();
+    en->request_prep = (struct request_prep){tokenize_scratch_new(), templates_new()};
     en->scratch = model_scratch_new();
     en->sampler_scratch = xcalloc(threads, sizeof *en->sampler_scratch);
     struct sched_config c = {
