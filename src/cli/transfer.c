@@ -8,7 +8,7 @@
 #include "store/store.h"
 
 struct moving {
-    struct bars bars;
+    struct bars *bars;
     struct err error; /* that a line told */
     bool success;
 };
@@ -22,8 +22,8 @@ static bool on_line(void *ctx, struct str line) {
     } else if (status.n) {
         i64 total = member_number(root, "total"), completed = member_number(root, "completed");
         m->success = str_is(status, "success");
-        bars_update(&m->bars, status, (u64)MAX(total, 0), (u64)MAX(completed, 0), clock_ns());
-        bars_tick(&m->bars, clock_ns());
+        bars_update(m->bars, status, (u64)MAX(total, 0), (u64)MAX(completed, 0), clock_ns());
+        bars_tick(m->bars, clock_ns());
     }
     json_decref(root);
     return !error.n;
@@ -31,29 +31,36 @@ static bool on_line(void *ctx, struct str line) {
 
 static void on_tick(void *ctx) {
     struct moving *m = ctx;
-    bars_tick(&m->bars, clock_ns());
+    bars_tick(m->bars, clock_ns());
 }
 
-static enum status transfer(struct cli *c, const char *path, struct str model, bool insecure,
+enum status progress_stream(struct cli *c, struct bars *bars, const char *path, struct str body,
                             struct err *err) {
-    struct moving m = {0};
+    struct moving m = {.bars = bars};
     struct http_sink sink = {on_line, on_tick, &m};
-    struct buf body = {0};
-    json_open(&body, '{');
-    json_key(&body, "model"), json_str(&body, model);
-    if (insecure)
-        json_key(&body, "insecure"), json_bool(&body, true);
-    json_close(&body, '}');
-    bars_start(&m.bars, stderr, c->term.err && !c->term.plain);
-    enum status status = http_client_stream(c->http, "POST", path, buf_str(&body), &sink, err);
-    bars_stop(&m.bars, clock_ns());
-    buf_release(&body);
+    enum status status = http_client_stream(c->http, "POST", path, body, &sink, err);
     if (m.error.status != OK) {
         *err = m.error;
         return m.error.status;
     }
     if (status == OK && !m.success)
         return err_set(err, ERR_IO, "the server ended the transfer before it was complete");
+    return status;
+}
+
+static enum status transfer(struct cli *c, const char *path, struct str model, bool insecure,
+                            struct err *err) {
+    struct bars bars = {0};
+    struct buf body = {0};
+    json_open(&body, '{');
+    json_key(&body, "model"), json_str(&body, model);
+    if (insecure)
+        json_key(&body, "insecure"), json_bool(&body, true);
+    json_close(&body, '}');
+    bars_start(&bars, stderr, c->term.err && !c->term.plain);
+    enum status status = progress_stream(c, &bars, path, buf_str(&body), err);
+    bars_stop(&bars, clock_ns());
+    buf_release(&body);
     return status;
 }
 

@@ -79,6 +79,12 @@ enum status store_read_blob(struct store *s, struct str digest, struct arena *a,
 /* Path of a blob, NUL behind it; empty for a digest that is none. */
 struct str store_blob_path(struct store *s, struct str digest, struct arena *a);
 
+/* SHA-256 of any file, "sha256:<hex>". progress (may be NULL) is called about every MiB; false ends it with
+ * ERR_CANCELED. */
+enum status store_file_digest(const char *path, char digest[72], u64 *bytes,
+                              bool (*progress)(void *ctx, u64 bytes), void *ctx, struct err *err) MUST_USE;
+/* A file of at most LIMIT_STORE_TEXT_BYTES, a Modelfile for instance. */
+enum status store_read_text(const char *path, struct arena *a, struct str *out, struct err *err) MUST_USE;
 bool store_has_blob(struct store *s, struct str digest, u64 *bytes); /* bytes may be NULL */
 
 /* --- writing blobs --- */

@@ -117,6 +117,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         known = [m["name"].lower() for m in MODELS] + ["smollm2", "thinker", "big", "embedder"] + self.server.extra
         if path in ("/api/pull", "/api/push"):
             self.transfer(model)
+        elif path == "/api/create":
+            bad = {"x/y/z/w": (400, "invalid model name"), "full": (500, "no space left")}.get(model)
+            self.reply(bad[0] if bad else 200, {"error": bad[1]} if bad else {"status": "success"})
         elif model.lower() not in known:
             self.reply(404, {"error": f"model '{model}' not found"})
         elif path == "/api/show":

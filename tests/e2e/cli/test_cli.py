@@ -612,10 +612,21 @@ def settings(place):
     does("/show template", "{{ .Prompt }}")
     does("/show", "/show modelfile")
     does("/?", "/load <model>")
+    does("/?", "/save <model>")
     does("/? set", "/set nothink")
     does("/help shortcuts", "Ctrl + d")
     does("/list", "smollm2:135m      0123456789ab    91 MB")
-    does("/save x", "cannot save")
+    does("/save", "Usage:\n  /save <modelname>")
+    does("/save x y", "Usage:\n  /save <modelname>")
+    does("/save x/y/z/w", "error: The model name 'x/y/z/w' is invalid")
+    does("/save full", "error: no space left")
+    does("/save mine", "Created new model 'mine'")
+    body = place.asked("/api/create")[-1]
+    assert (body["model"], body["from"], body["system"], body["stream"]) == ("mine", "smollm2", "Two\nlines", False)
+    assert body["parameters"] == {"temperature": 0.5, "stop": ["<a>", "<b>"]}
+    assert [m["role"] for m in body["messages"]][-4:] == ["user", "assistant", "user", "assistant"]
+    assert [m["content"] for m in body["messages"]][-2:] == ["say d", "d"]
+    assert {"role": "system", "content": "Two\nlines"} not in body["messages"]
     does("/frob", "Unknown command '/frob'. Type /? for help")
     t.line("/exit")
     assert t.wait() == 0
