@@ -78,6 +78,7 @@ struct link {
     u64 last_id;
     struct wire_state state;
     struct wire_limits sent_limits;
+    u64 available_bytes; /* when the engine was started */
 };
 
 /* --- journal --- */
@@ -273,14 +274,16 @@ static void on_exit_(uv_process_t *process, i64 code, int signal_number) {
 }
 
 static void send_limits(struct link *l, bool first) {
+    const struct settings *set = l->settings;
+    /* What the engine holds is no more available, but its own: only the reading before it holds anything says how
+     * much there is. The cgroup's limit does not depend on that. */
+    if (first)
+        l->available_bytes = memory_available_bytes();
     struct wire_limits limits = {
-        .memory_bytes = l->settings->memory_bytes ? l->settings->memory_bytes : memory_usable_bytes(),
-        .n_threads = l->settings->n_threads ? l->settings->n_threads : cpu_count_usable(),
+        .memory_bytes =
+            set->memory_bytes ? set->memory_bytes : MIN(l->available_bytes, cgroup_memory_bytes("")),
+        .n_threads = set->n_threads ? set->n_threads : cpu_count_usable(),
     };
-    /* What the engine itself holds is not free but its own: without a fixed limit only the first reading,
-     * taken before it holds anything, says how much there is. */
-    if (!first && !l->settings->memory_bytes)
-        limits.memory_bytes = l->sent_limits.memory_bytes;
     bool same =
         limits.memory_bytes == l->sent_limits.memory_bytes && limits.n_threads == l->sent_limits.n_threads;
     if (!first && same)

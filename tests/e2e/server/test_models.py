@@ -167,6 +167,39 @@ def test_two_that_do_not_fit():
             [alone["m"], alone["o"]] * 3
 
 
+def own_cgroup():
+    """A new memory cgroup (version 1 or 2) and the file of its limit."""
+    for mount, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        folder = f"{mount}/minka-test-{os.getpid()}"
+        try:
+            os.mkdir(folder)
+        except OSError:
+            continue
+        if os.path.exists(f"{folder}/{file}"):
+            return folder, f"{folder}/{file}"
+        os.rmdir(folder)
+    raise Skip("no memory cgroup can be made here")
+
+
+def test_limit_of_the_cgroup_is_followed():
+    folder, file = own_cgroup()
+
+    def put(name, value):
+        with open(name, "w") as f:
+            f.write(str(value))
+
+    try:
+        with Server({"m": TINY}) as s:
+            answers(s)
+            put(folder + "/cgroup.procs", s.process.pid)
+            put(folder + "/cgroup.procs", s.engine_pid())
+            for limit in (2 << 30, 1 << 30, 3 << 30):
+                put(file, limit)
+                s.wait_for(lambda: answers(s, n=1) and s.ps()["memory"]["limit"] == limit, seconds=8, every=0.2)
+    finally:
+        os.rmdir(folder)
+
+
 def test_load_that_fails_tells_all_that_wait():
     good = TINY.read_bytes()
     at = good.index(b"tokenizer.ggml.model") + 20 + 4  # its type; then length and text
