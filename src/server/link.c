@@ -52,6 +52,8 @@ struct channel {
     struct wire_conn *conn;
     struct link *link;
     int engine_fd; /* the other end, until the engine has it; then -1 */
+    int watched;   /* events that poll waits for */
+    struct arena arena; /* of the message that is handled; its block is used again, tokens allocate nothing */
 };
 
 struct link {
@@ -135,15 +137,13 @@ static void engine_lost(struct link *l);
 
 static void read_engine(struct link *l) {
     struct err err;
-    struct arena arena;
     struct channel *c = l->channel;
-    arena_init(&arena, 0);
     enum status status = wire_read(c->conn, &err);
     while (status == OK) {
         struct wire_message m;
         int fd;
         bool got;
-        status = wire_next(c->conn, &arena, &m, &fd, &got, &err);
+        status = wire_next(c->conn, &c->arena, &m, &fd, &got, &err);
         if (status != OK || !got)
             break;
         if (m.type == WIRE_EVENT)
@@ -152,9 +152,12 @@ static void read_engine(struct link *l) {
             l->state = m.state;
         else
             status = err_set(&err, ERR_CORRUPT, "the engine sent a message of the server");
-        arena_reset(&arena);
+        /* The last event of a request can be large. */
+        if (m.type == WIRE_EVENT && (m.event.kind == GEN_DONE || m.event.kind == GEN_ERROR))
+            arena_release(&c->arena);
+        else
+            arena_reset(&c->arena);
     }
-    arena_release(&arena);
     if (status == OK)
         return;
     if (status == ERR_CORRUPT)
@@ -170,7 +173,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 }
 
 static void watch(struct channel *c) {
-    uv_poll_start(&c->poll, UV_READABLE | (wire_wants_write(c->conn) ? UV_WRITABLE : 0), on_poll);
+    int events = UV_READABLE | (wire_wants_write(c->conn) ? UV_WRITABLE : 0);
+    if (events != c->watched) /* starting it anew would be two system calls */
+        uv_poll_start(&c->poll, events, on_poll);
+    c->watched = events;
 }
 
 static void on_flush(uv_prepare_t *flush) {
@@ -199,6 +205,7 @@ static void channel_closed(uv_handle_t *h) {
     struct channel *c = h->data;
     h->data = c->link;
     wire_conn_free(c->conn);
+    arena_release(&c->arena);
     if (c->engine_fd >= 0)
         close(c->engine_fd);
     handle_closed(h);
