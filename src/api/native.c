@@ -100,11 +100,18 @@ static enum status common_read(struct native *n, struct err *err) {
 
 /* --- what the model must be able to do, and what minka cannot yet --- */
 
-static enum status format_check(const json_t *v, struct err *err) {
+static enum status format_read(struct native *n, struct err *err) {
+    const json_t *v = n->f.format;
     if (!v || (json_is_string(v) && json_string_length(v) == 0))
         return OK;
-    if (json_is_object(v) || (json_is_string(v) && str_is(json_text(v), "json")))
-        return unsupported("format", err);
+    if (json_is_string(v) && str_is(json_text(v), "json")) {
+        n->request.format = GEN_FORMAT_JSON;
+        return OK;
+    }
+    if (json_is_object(v)) {
+        resolve_schema(n->call, v, &n->request);
+        return OK;
+    }
     struct buf b = {0};
     json_write(&b, v);
     err_set(err, ERR_INVALID, "invalid format: %.*s; expected \"json\" or a valid JSON Schema object",
@@ -210,10 +217,10 @@ static enum status generate_prompt(struct native *n, struct err *err) {
     return message_add(&n->messages, &n->call->arena, &user, err);
 }
 
-static enum status generate_unsupported(const struct native *n, struct err *err) {
+static enum status generate_unsupported(struct native *n, struct err *err) {
     if (json_array_size(n->f.images))
         return unsupported("images", err);
-    return format_check(n->f.format, err);
+    return format_read(n, err);
 }
 
 static enum status generate_build(struct native *n, struct err *err) {
@@ -256,7 +263,7 @@ static enum status chat_build(struct native *n, struct err *err) {
     if (n->request.load_only)
         return OK;
     resolve_template(&n->model, &n->request);
-    TRY(format_check(n->f.format, err));
+    TRY(format_read(n, err));
     struct message_list own = {0};
     TRY(messages_read(&own, n->f.messages, &n->call->arena, err));
     thoughts_cut(&n->model, own.items, own.n);

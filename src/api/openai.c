@@ -278,14 +278,15 @@ static enum status tool_choice_read(struct openai *o, struct err *err) {
                    STR_FMT(r->tool_choice_name));
 }
 
-static enum status format_check(const json_t *v, struct err *err) {
+/* Types other than these two are plain text, as in the reference. */
+static void format_read(struct openai *o) {
+    const json_t *v = o->f.response_format;
     struct str type = str_trim(json_text(json_object_get(v, "type")));
+    const json_t *schema = json_object_get(json_object_get(v, "json_schema"), "schema");
     if (str_eq_nocase(type, STR("json_object")))
-        return unsupported("response_format", err);
-    if (str_eq_nocase(type, STR("json_schema")) &&
-        json_object_get(json_object_get(v, "json_schema"), "schema"))
-        return unsupported("response_format", err);
-    return OK;
+        o->request.format = GEN_FORMAT_JSON;
+    else if (str_eq_nocase(type, STR("json_schema")) && schema)
+        resolve_schema(o->call, schema, &o->request);
 }
 
 /* `stop`: text, or an array whose other members are skipped (chat) or refused (completion). */
@@ -385,7 +386,7 @@ static enum status chat_build(struct openai *o, struct err *err) {
         return unsupported("tool_choice", err);
     resolve_template(&o->model, &o->request);
     thoughts_cut(&o->model, own.items, own.n);
-    TRY(format_check(o->f.response_format, err));
+    format_read(o);
     o->messages = (struct message_list){0};
     o->request.load_only = own.n == 0; /* all messages had empty part lists */
     if (own.n && own.items[0].role != ROLE_SYSTEM)

@@ -41,6 +41,14 @@ enum status unsupported(const char *field, struct err *err) {
     return err_set(err, ERR_UNSUPPORTED, "%s is not supported by minka yet", field);
 }
 
+void resolve_schema(struct call *c, const json_t *schema, struct gen_request *r) {
+    struct buf text = {0};
+    json_write(&text, schema);
+    r->format = GEN_FORMAT_SCHEMA;
+    r->schema = arena_str(&c->arena, buf_str(&text));
+    buf_release(&text);
+}
+
 /* `"<name as asked>" does not support <what>`. */
 static enum status model_cannot(const struct call *c, const char *what, struct err *err) {
     struct buf quoted = {0};

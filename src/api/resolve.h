@@ -37,6 +37,9 @@ enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, 
 /* A field that minka does not honour yet: ERR_UNSUPPORTED naming it. */
 enum status unsupported(const char *field, struct err *err);
 
+/* A JSON Schema that the answer must follow; the engine says what is wrong with it. */
+void resolve_schema(struct call *c, const json_t *schema, struct gen_request *r);
+
 /* A growing list of messages in an arena. */
 struct message_list {
     struct gen_message *items;

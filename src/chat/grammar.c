@@ -48,12 +48,23 @@ static enum status build_repeat(struct parts *p, const struct grammar_part *part
     return OK;
 }
 
-static u32 build_special(struct build *b, struct str text, u32 to) {
+/* The control token of this name that may stand in an answer; TOKEN_NONE. */
+static u32 control_token(const struct build *b, struct str text) {
     const struct tokenizer *t = b->vocab->t;
     u32 id = tokenizer_find(t, text);
-    if (id == TOKEN_NONE || !tokenizer_is_control(t, id) || tokenizer_is_end(t, id))
-        return build_literal(b, text, to);
-    return build_token(b, id, to);
+    return id != TOKEN_NONE && tokenizer_is_control(t, id) && !tokenizer_is_end(t, id) ? id : TOKEN_NONE;
+}
+
+static u32 build_special(struct build *b, struct str text, u32 to) {
+    u32 token = control_token(b, text);
+    return token == TOKEN_NONE ? build_literal(b, text, to) : build_token(b, token, to);
+}
+
+/* Text up to a marker, which is a control token or a literal. */
+static u32 build_marked(struct build *b, struct str marker, u32 to) {
+    u32 token = control_token(b, marker);
+    return token == TOKEN_NONE ? build_until(b, marker, false, to)
+                               : build_until(b, STR_NONE, true, build_token(b, token, to));
 }
 
 static enum status build_part(struct parts *p, const struct grammar_part *part, u32 to, u32 *start,
@@ -76,7 +87,7 @@ static enum status build_part(struct parts *p, const struct grammar_part *part, 
     case GRAMMAR_TEXT: *start = build_until(&p->b, part->text, true, to); break;
     case GRAMMAR_UNTIL:
         check(part->text.n > 0);
-        *start = build_until(&p->b, part->text, false, to);
+        *start = build_marked(&p->b, part->text, to);
         break;
     }
     p->depth--;

@@ -28,7 +28,8 @@ enum grammar_kind {
     GRAMMAR_ANY_OF,   /* one of the parts */
     GRAMMAR_REPEAT,   /* parts[0], at least min times and at most max times (0: without end) */
     GRAMMAR_TEXT,     /* any text in which the literal text does not occur (empty: any text at all) */
-    GRAMMAR_UNTIL,    /* any text up to and with the first occurrence of the literal text (not empty) */
+    GRAMMAR_UNTIL, /* any text up to and with the first occurrence of text (not empty): a control token or a
+                      literal */
 };
 
 /* Plain data; the compiled grammar keeps nothing of it. E.g. a call of one of two tools:
@@ -56,9 +57,9 @@ u64 grammar_vocab_bytes(const struct grammar_vocab *v);
 
 /* --- a compiled grammar --- */
 struct grammar;
-/* v must outlive it. ERR_INVALID: the schema is no JSON, contradicts itself or nothing can satisfy it;
- * ERR_UNSUPPORTED: a keyword that cannot be honoured, named by its path ("schema keyword at /properties/a/not
- * is not supported"); ERR_TOO_LARGE: over a LIMIT_GRAMMAR_*. */
+/* v must outlive it. ERR_INVALID: the schema is no JSON, contradicts itself, nothing can satisfy it, or
+ * it has a keyword that cannot be honoured, named by its path ("schema keyword at /properties/a/not is not
+ * supported"); ERR_TOO_LARGE: over a LIMIT_GRAMMAR_*. */
 enum status grammar_compile(const struct grammar_vocab *v, const struct grammar_part *part,
                             struct grammar **out, struct err *err) MUST_USE;
 void grammar_free(struct grammar *g);       /* no run of it may be left */

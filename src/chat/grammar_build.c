@@ -328,7 +328,7 @@ enum status build_finish(struct build *b, u32 start, struct err *err) {
                        LIMIT_GRAMMAR_DEPTH);
     find_needs(&b->a, true, b->vocab->single);
     if (b->a.nodes[start].need_single == NEED_DEAD)
-        return err_set(err, ERR_UNSUPPORTED,
+        return err_set(err, ERR_INVALID,
                        "the schema asks for characters that the model's vocabulary cannot write");
     return OK;
 }

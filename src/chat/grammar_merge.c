@@ -83,7 +83,7 @@ static const struct keyword_row *keyword_find(struct str name) {
 }
 
 enum status keyword_refuse(struct str path, const char *key, struct err *err) {
-    return err_set(err, ERR_UNSUPPORTED, "schema keyword at %.*s/%s is not supported", STR_FMT(path), key);
+    return err_set(err, ERR_INVALID, "schema keyword at %.*s/%s is not supported", STR_FMT(path), key);
 }
 
 static enum status keyword_wrong(const struct sub *s, const char *key, const char *what, struct err *err) {
@@ -167,7 +167,7 @@ static enum status resolve(struct schema *c, const struct sub *s, struct str ref
     struct value v = c->root;
     if (ref.n == 0 || ref.p[0] != '#' || (ref.n > 1 && ref.p[1] != '/'))
         return err_set(
-            err, ERR_UNSUPPORTED,
+            err, ERR_INVALID,
             "schema keyword at %.*s/$ref is not supported: \"%.*s\" is no place in this schema (#/...)",
             STR_FMT(s->path), STR_FMT(ref));
     for (size_t at = 1; at < ref.n && v.kind != VALUE_UNDEFINED;) {
@@ -301,7 +301,7 @@ static enum status merge_pattern(struct schema *c, struct merged *m, const struc
     if (v->kind != VALUE_STR)
         return keyword_wrong(s, key, "a string", err);
     if (format && !format_pattern(v->s, &regex))
-        return err_set(err, ERR_UNSUPPORTED, "schema keyword at %.*s/format is not supported: \"%.*s\"",
+        return err_set(err, ERR_INVALID, "schema keyword at %.*s/format is not supported: \"%.*s\"",
                        STR_FMT(s->path), STR_FMT(v->s));
     if (!regex.p)
         return OK; /* a format that only annotates */

@@ -238,7 +238,7 @@ enum status emit_number(struct schema *c, const struct merged *m, bool integer, 
         return OK;
     }
     if (m->multiple.n && !divisor_of(&m->multiple, &d.divisor, &d.places))
-        return err_set(err, ERR_UNSUPPORTED,
+        return err_set(err, ERR_INVALID,
                        "schema keyword at %.*s is not supported: the number has too many digits (%u at most)",
                        STR_FMT(m->multiple_path), DIVISOR_MAX);
     d.digits_max = integer || m->multiple.n ? LIMIT_INTEGER_DIGITS : LIMIT_NUMBER_DIGITS;

@@ -361,7 +361,7 @@ static enum status too_large(const struct patterns *p, struct err *err) {
         return err_set(err, ERR_TOO_LARGE,
                        "the schema has too many property names beside additionalProperties");
     return err_set(
-        err, ERR_UNSUPPORTED,
+        err, ERR_INVALID,
         "schema keyword at %.*s is not supported: with the lengths and patterns beside it, it takes more "
         "than %u states",
         STR_FMT(p->list[0].path), LIMIT_PATTERN_STATES);

@@ -32,7 +32,7 @@ struct parser {
 };
 
 static enum status refuse(struct parser *p, const char *what) {
-    return err_set(p->err, ERR_UNSUPPORTED,
+    return err_set(p->err, ERR_INVALID,
                    "schema keyword at %.*s is not supported: %s at character %zu of the pattern",
                    STR_FMT(p->pattern->path), what, p->at);
 }

@@ -72,7 +72,7 @@ static enum status build_group(struct schema *c, const struct merged *m, u32 nod
             TRY(subs_disjoint(c, &all[i], &all[k], &disjoint, err));
             if (!disjoint)
                 return err_set(
-                    err, ERR_UNSUPPORTED,
+                    err, ERR_INVALID,
                     "schema keyword at %.*s/oneOf is not supported where alternatives (%u and %u) may "
                     "both hold; use anyOf, or give them a property with different const values",
                     STR_FMT(owner->path), k, i);

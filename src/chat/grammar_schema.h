@@ -107,7 +107,7 @@ struct merged {
 
 /* --- grammar_merge.c --- */
 void subs_add(struct schema *c, struct subs *s, struct sub sub);
-/* Follows $ref and allOf and sums up. ERR_UNSUPPORTED names the first keyword that cannot be honoured. */
+/* Follows $ref and allOf and sums up. ERR_INVALID names the first keyword that cannot be honoured. */
 enum status schema_merge(struct schema *c, const struct subs *subs, struct merged *m,
                          struct err *err) MUST_USE;
 /* Member of a schema as a schema of its own; false if there is none. */
@@ -143,7 +143,7 @@ enum status subs_disjoint(struct schema *c, const struct subs *x, const struct s
 
 /* --- grammar_pattern.c --- */
 /* A string, quotes included, that matches all patterns (does not, where negate), is none of names, and has
- * min..max characters. ERR_UNSUPPORTED names the pattern. */
+ * min..max characters. ERR_INVALID names the pattern. */
 enum status emit_pattern(struct schema *c, const struct patterns *p, const struct str *names, u32 n_names,
                          u64 min, u64 max, u32 to, u32 *start, struct err *err) MUST_USE;
 enum status pattern_matches(struct schema *c, const struct pattern *p, struct str text, bool *matches,

@@ -35,6 +35,8 @@ struct engine {
     struct model_scratch *scratch;
     void **sampler_scratch; /* [threads] */
     size_t sampler_scratch_bytes;
+    void **masks; /* [threads] tokens that a constrained answer may go on with */
+    size_t mask_bytes;
     u64 state_sent_ns;
     bool state_changed;
 };
@@ -218,21 +220,26 @@ static void on_checked(struct engine *en, struct slot *s) {
     }
 }
 
+/* One buffer per thread, of at least need bytes each. */
+static enum status fit_buffers(void **buffers, u32 n, size_t *bytes, size_t need, struct err *err) {
+    if (need <= *bytes)
+        return OK;
+    for (u32 i = 0; i < n; i++) {
+        free(buffers[i]);
+        buffers[i] = aligned_alloc(64, ALIGN_UP(need, 64));
+        if (!buffers[i])
+            return err_set(err, ERR_NO_MEMORY, "no memory to sample from the model");
+    }
+    *bytes = need;
+    return OK;
+}
+
 /* Buffers that depend on the model: before its first step. */
 static enum status fit_scratch(struct engine *en, const struct slot *s, struct err *err) {
-    u32 threads = team_threads(en->team);
+    u32 threads = team_threads(en->team), n_vocab = tokenizer_n_vocab(s->tokenizer);
     TRY(model_scratch_fit(en->scratch, s->model, LIMIT_STEP_ROWS, LIMIT_RUNNING, threads, err));
-    size_t need = sampler_scratch_bytes(tokenizer_n_vocab(s->tokenizer));
-    if (need <= en->sampler_scratch_bytes)
-        return OK;
-    for (u32 i = 0; i < threads; i++) {
-        free(en->sampler_scratch[i]);
-        en->sampler_scratch[i] = aligned_alloc(64, ALIGN_UP(need, 64));
-        if (!en->sampler_scratch[i])
-            return err_set(err, ERR_NO_MEMORY, "no memory to sample from %s", s->name);
-    }
-    en->sampler_scratch_bytes = need;
-    return OK;
+    TRY(fit_buffers(en->masks, threads, &en->mask_bytes, DIV_CEIL(n_vocab, 32u) * sizeof(u32), err));
+    return fit_buffers(en->sampler_scratch, threads, &en->sampler_scratch_bytes, sampler_scratch_bytes(n_vocab), err);
 }
 
 /* The file of a loaded model is damaged: its requests end with that, and it goes as soon as nobody uses it. */
@@ -446,6 +453,7 @@ struct sampled {
     const u32 *guess; /* the next row is right only if this is drawn here; NULL: the item's last row */
     struct sampler_pick pick;
     u64 hash;
+    struct err error; /* status OK: there is a pick */
 };
 
 struct sample_work {
@@ -456,28 +464,45 @@ struct sample_work {
     u32 n_vocab;
 };
 
+/* One row: what the grammar allows (run, NULL: anything), a draw from it. */
+static enum status sample_row(const struct sample_work *w, u32 i, const struct grammar_run *run, u32 position,
+                              u32 thread, struct err *err) {
+    struct request *q = w->rows[i].d->q;
+    u32 *mask = run ? w->en->masks[thread] : NULL;
+    if (run)
+        TRY(grammar_run_mask(run, mask, err));
+    sampler_pick(q->sampler, w->en->model_config.kern, w->logits + (size_t)i * w->n_vocab, position, mask,
+                 q->r->top_logprobs, q->r->logprobs, w->en->sampler_scratch[thread], &w->rows[i].pick);
+    return OK;
+}
+
 /* The rows of one item in this tile: position by position, as long as what was guessed is drawn. A draw sees the
- * penalties and the random number that it would have seen without guesses, so it is the same. */
+ * penalties, the grammar and the random number that it would have seen without guesses, so it is the same. */
 static void sample_group(void *arg, u32 group, u32 thread) {
     const struct sample_work *w = arg;
     u32 first = w->firsts[group], end = w->firsts[group + 1];
     struct request *q = w->rows[first].d->q;
     if (w->rows[first].d->settled)
         return;
+    struct constraint *c = &q->constraint;
+    struct grammar_run run = {0};
     u32 mark = sampler_snapshot(q->sampler);
     u64 hash = q->hash;
+    if (c->grammar)
+        grammar_run_copy(&c->run, &run);
     for (u32 i = first; i < end; i++) {
         struct sampled *row = &w->rows[i];
-        const f32 *logits = w->logits + (size_t)i * w->n_vocab;
         if (q->r->want_hash)
-            hash = model_logits_hash(logits, w->n_vocab, hash);
-        sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output + i - first, NULL,
-                     q->r->top_logprobs, q->r->logprobs, w->en->sampler_scratch[thread], &row->pick);
+            hash = model_logits_hash(w->logits + (size_t)i * w->n_vocab, w->n_vocab, hash);
+        row->error.status = sample_row(w, i, c->grammar ? &run : NULL, q->n_output + i - first, thread, &row->error);
         row->hash = hash;
-        if (!row->guess || row->pick.token != *row->guess)
+        if (row->error.status != OK || !row->guess || row->pick.token != *row->guess)
             break;
+        if (c->grammar && (!grammar_run_accept(&run, row->pick.token) || grammar_run_over(&run)))
+            break; /* the answer is over */
         sampler_accept(q->sampler, row->pick.token);
     }
+    grammar_run_release(&run);
     sampler_rollback(q->sampler, mark);
 }
 
@@ -491,6 +516,16 @@ static bool apply_pick(struct engine *en, struct sampled *row, u64 now) {
     if (!q->first_token_ns)
         q->first_token_ns = now;
     q->hash = row->hash;
+    if (row->error.status != OK) {
+        e = (struct gen_event){.request_id = q->id,
+                               .kind = GEN_ERROR,
+                               .status = row->error.status,
+                               .text = str_of(row->error.text)};
+        send_event(en, &e);
+        *res = (struct sched_result){.request_id = q->id, .outcome = SCHED_FINISH};
+        q->done = true;
+        return false;
+    }
     res->outcome = request_token(q, &row->pick, &e, &reason);
     res->n_tokens = 0;
     if (res->outcome == SCHED_SHIFT) {
@@ -671,6 +706,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
     en->request_prep = (struct request_prep){tokenize_scratch_new(), templates_new()};
     en->scratch = model_scratch_new();
     en->sampler_scratch = xcalloc(threads, sizeof *en->sampler_scratch);
+    en->masks = xcalloc(threads, sizeof *en->masks);
     struct sched_config c = {
         .queue_max = settings->max_queue,
         .parallel_max = settings->num_parallel,

@@ -23,6 +23,7 @@ void request_free(struct request *q) {
     sampler_free(q->sampler);
     draft_free(q->draft);
     stream_free(q->stream);
+    constraint_close(&q->constraint);
     if (q->stream)
         slot_release_tokenizer(q->slot);
     output_free(q->output);
@@ -77,6 +78,22 @@ static enum status prepare_output(struct request *q, const struct template_style
     return OK;
 }
 
+/* The grammar of the answer, if its form is asked for. */
+static enum status prepare_constraint(struct request *q, const struct template_style *style, struct err *err) {
+    const struct gen_request *r = q->r;
+    bool chat = r->form == GEN_FORM_CHAT && style->can.thinking;
+    struct constraint_setting s = {
+        .style = style,
+        .think = chat && r->think != GEN_THINK_OFF,
+        .think_begun = chat && ends_with_tag(buf_str(&q->prompt.rendered), style->think_open),
+        .tools = q->tools.n > 0,
+    };
+    struct grammar_part part;
+    if (r->render_only || !constraint_of_format(r, &s, &q->arena, &part))
+        return OK;
+    return constraint_open(&q->constraint, q->slot->grammars, &part, err);
+}
+
 static enum status prepare(struct request *q, struct err *err) {
     static const struct template_style plain;
     const struct chat_template *t = q->slot->chat_template;
@@ -84,7 +101,8 @@ static enum status prepare(struct request *q, struct err *err) {
         TRY(templates_get(q->prep->templates, q->r->chat_template, &t, err));
     struct chat_model m = {q->slot->tokenizer, t};
     TRY(chat_render(&m, q->prep->scratch, q->r, &q->arena, &q->prompt, err));
-    return prepare_output(q, t ? template_style(t) : &plain, err);
+    TRY(prepare_output(q, t ? template_style(t) : &plain, err));
+    return prepare_constraint(q, t ? template_style(t) : &plain, err);
 }
 
 static void run_prepare(struct job *job) {
@@ -206,7 +224,8 @@ static void event_text(struct request *q, bool over, struct gen_event *e) {
 enum sched_outcome request_token(struct request *q, const struct sampler_pick *pick, struct gen_event *e,
                                  enum gen_done_reason *reason) {
     const struct gen_request *r = q->r;
-    bool end = tokenizer_is_end(q->slot->tokenizer, pick->token), stopped = false;
+    bool end = tokenizer_is_end(q->slot->tokenizer, pick->token);
+    bool stopped = false, complete = constraint_token(&q->constraint, pick->token);
     buf_clear(&q->text);
     q->n_output++;
     if (!end) {
@@ -218,7 +237,7 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
     }
     bool full = q->tokens.n >= r->num_ctx;
     bool spent = q->n_output >= r->num_predict;
-    bool over = end || stopped || spent || (full && !r->shift);
+    bool over = end || stopped || complete || spent || (full && !r->shift);
     if (over && !stopped)
         stream_finish(q->stream, &q->text);
     /* The id of an end token is no part of the answer's text, but of what a resumption replays. */
@@ -230,7 +249,7 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
     if (r->logprobs && !end)
         event_logprobs(q, pick, e);
     if (over) {
-        *reason = end || stopped ? GEN_STOP : GEN_LENGTH;
+        *reason = end || stopped || complete ? GEN_STOP : GEN_LENGTH;
         return SCHED_FINISH;
     }
     if (!full)

@@ -5,6 +5,7 @@
 
 #include "chat/chat.h"
 #include "chat/output.h"
+#include "engine/constraint.h"
 #include "engine/draft.h"
 #include "engine/slots.h"
 #include "engine/templates.h"
@@ -38,6 +39,7 @@ struct request {
 
     struct sampler *sampler;
     struct stream *stream;
+    struct constraint constraint;
     struct token_list tokens; /* the sequence as the scheduler knows it */
     struct draft *draft;      /* NULL: nothing is guessed */
     struct token_list all;    /* prompt and answer, for the old `context` field */

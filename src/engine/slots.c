@@ -97,9 +97,10 @@ static enum status plan_model(struct slot *s, const struct gguf *gguf, struct er
     s->n_ctx_train = info.n_ctx_train;
     s->identity = model_kv_identity(model, s->digest, s->rope_ctx);
     s->scratch_bytes = model_scratch_bytes(model, LIMIT_STEP_ROWS, LIMIT_RUNNING, s->n_threads);
-    /* The header holds the vocabulary; the tokenizer built from it takes about twice its size. */
+    /* The header holds the vocabulary; the tokenizer built from it takes about twice its size, and what masks
+     * need of it (engine/grammars.h) as much again. */
     u64 header_bytes = s->file_bytes - MIN(info.weights_bytes, s->file_bytes);
-    s->weights_bytes = s->file_bytes + model_bytes(model) + 2 * header_bytes;
+    s->weights_bytes = s->file_bytes + model_bytes(model) + 4 * header_bytes;
     model_close(model);
     return OK;
 }
@@ -144,6 +145,8 @@ static enum status load_file(struct slot *s, struct err *err) {
         status = tokenizer_open(&s->gguf, &s->tokenizer, err);
     if (status != OK)
         goto close_model;
+    if (!s->grammars)
+        s->grammars = grammars_new(s->tokenizer);
     status = open_template(s, err);
     if (status == OK)
         status = verify(s, &s->map, err);
@@ -189,6 +192,8 @@ void slot_load(struct slot *s, struct jobs *loader) {
 static void tokenizer_drop(struct slot *s) {
     if (s->n_holding > 0)
         return;
+    grammars_free(s->grammars);
+    s->grammars = NULL;
     tokenizer_close(s->tokenizer);
     s->tokenizer = NULL;
 }

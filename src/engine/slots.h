@@ -5,6 +5,7 @@
 
 #include "base/mapping.h"
 #include "chat/template.h"
+#include "engine/grammars.h"
 #include "engine/jobs.h"
 #include "model/model.h"
 #include "tokenize/tokenize.h"
@@ -40,6 +41,7 @@ struct slot {
     struct gguf gguf;
     struct model *model;
     struct tokenizer *tokenizer;         /* also while unloaded, as long as a parked request holds it */
+    struct grammars *grammars;           /* of the tokenizer, as long as it */
     u32 n_holding;                       /* requests whose text and masks point into the tokenizer */
     struct chat_template *chat_template; /* NULL: the file has none */
     u32 n_preparing;                     /* prompt jobs that use the tokenizer now */
