@@ -146,6 +146,10 @@ static void request_note(struct fixture *f, const struct store_model *m, const s
                r->render_only ? " render-only" : "", r->load_only ? " load-only" : "");
     if (r->top_logprobs)
         buf_printf(&b, " top=%u", r->top_logprobs);
+    if (r->format == GEN_FORMAT_JSON)
+        buf_printf(&b, " format=json");
+    if (r->format == GEN_FORMAT_SCHEMA)
+        buf_printf(&b, " schema="), text_note(&b, r->schema);
     if (r->think != GEN_THINK_DEFAULT)
         buf_printf(&b, " think=%s", thinks[r->think]);
     buf_printf(&b, " keep_alive=%g client=%.*s", keep_alive_ns < 0 ? -1.0 : (f64)keep_alive_ns / 1e9,
