@@ -65,6 +65,50 @@ print(json.dumps({
     assert out["missing"] == [404, "model 'nope' not found"]
 
 
+def test_ollama_client_manages_models():
+    """create from a blob and from a model, copy, list, show, delete; the errors that the client raises."""
+    out = run_client(r'''
+import json, os, ollama
+c = ollama.Client(host=os.environ["MINKA_URL"])
+digest = c.create_blob(os.environ["MINKA_TEST_SMOLLM2"])
+steps = [p.status for p in c.create(model="Mine", files={"m.gguf": digest}, system="Be brief.", license=["MIT", "Two"],
+                                    parameters={"temperature": 0, "num_predict": 5, "stop": ["zz"]},
+                                    messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], stream=True)]
+whole = c.create(model="derived", from_="mine", system="Be rude.").status
+shown, derived = c.show("mine"), c.show("derived")
+said = c.chat("mine", [{"role": "user", "content": "Who are you?"}])
+copied = c.copy("mine", "me/copy").status
+names = sorted(m.model for m in c.list().models)
+deleted = [c.delete(n).status for n in ("mine", "derived", "me/copy")]
+errors = []
+for call in (lambda: c.copy("nobody", "x"), lambda: c.delete("nobody"), lambda: c.create(model="x", from_="a b"),
+             lambda: c.create(model="x y", from_="smollm2:135m"), lambda: c.create(model="x", from_="smollm2:135m", quantize="q9")):
+    try:
+        call()
+        errors.append(None)
+    except ollama.ResponseError as e:
+        errors.append([e.status_code, e.error])
+print(json.dumps({"digest": digest, "steps": steps, "whole": whole, "shown": [shown.license, shown.parameters, shown.modelfile],
+    "derived": derived.modelfile, "count": said.eval_count, "copied": copied, "names": names, "deleted": deleted, "errors": errors,
+    "left": [m.model for m in c.list().models]}))
+''')
+    assert out["digest"].startswith("sha256:") and out["whole"] == "success" and out["copied"] == "success"
+    assert out["steps"][0] == "parsing GGUF" and out["steps"][-2:] == ["writing manifest", "success"]
+    assert out["shown"][0] == "MIT\nTwo" and "num_predict                    5" in out["shown"][1]
+    assert "SYSTEM Be brief." in out["shown"][2] and "MESSAGE assistant yes" in out["shown"][2]
+    assert "SYSTEM Be rude." in out["derived"] and "PARAMETER temperature 0" in out["derived"]
+    assert 1 <= out["count"] <= 5
+    assert out["names"] == ["Mine:latest", "derived:latest", "me/copy:latest", "smollm2:135m"]
+    assert out["deleted"] == ["success"] * 3 and out["left"] == ["smollm2:135m"]
+    assert out["errors"] == [
+        [404, 'model "nobody" not found'],
+        [404, "model 'nobody' not found"],
+        [400, "invalid model name"],
+        [400, "invalid model name"],
+        [400, "unsupported quantization type q9 - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"],
+    ]
+
+
 def test_openai_client():
     out = run_client(r'''
 import json, os, openai
