@@ -26,7 +26,7 @@ def client_python():
 def run_client(script):
     """Runs a script in the clients' Python against a fresh server; its last line of output is JSON."""
     with Server({"smollm2:135m": real_model()}) as s:
-        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1")
+        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1", MODEL_FILE=real_model())
         got = subprocess.run([str(client_python()), "-c", script], env=env, capture_output=True, text=True, timeout=120)
         assert got.returncode == 0, got.stderr[-3000:]
         return json.loads(got.stdout.splitlines()[-1])
@@ -70,7 +70,7 @@ def test_ollama_client_manages_models():
     out = run_client(r'''
 import json, os, ollama
 c = ollama.Client(host=os.environ["MINKA_URL"])
-digest = c.create_blob(os.environ["MINKA_TEST_SMOLLM2"])
+digest = c.create_blob(os.environ["MODEL_FILE"])
 steps = [p.status for p in c.create(model="Mine", files={"m.gguf": digest}, system="Be brief.", license=["MIT", "Two"],
                                     parameters={"temperature": 0, "num_predict": 5, "stop": ["zz"]},
                                     messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], stream=True)]
