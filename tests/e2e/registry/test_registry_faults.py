@@ -19,9 +19,10 @@ def store():
         shutil.rmtree(folder)
 
 
-def start(what, folder, registry, stall=2, retry=5, key="-", **more):
-    args = [PROGRAM, what, str(folder), f"{registry.host}/library/m:latest", str(stall), str(retry), key]
+def start(what, folder, registry, stall=2, retry=5, key="-", proxies=None, host=None, **more):
+    args = [PROGRAM, what, str(folder), f"{host or registry.host}/library/m:latest", str(stall), str(retry), key]
     env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    env.update(proxies or {})
     return subprocess.Popen(args, stdout=subprocess.PIPE, text=True, env=env, **more)
 
 
@@ -250,6 +251,17 @@ def test_stalled():
         release.set()
         complete(folder, r)
         assert [q[2].get("Range") for q in r.seen if sha(MODEL) in q[1]] == [None, "bytes=1000-", "bytes=2000-"]
+
+
+def test_proxies():
+    for variable in ("http_proxy", "HTTP_PROXY"):
+        with store() as folder, FakeRegistry(JSON, BLOBS) as r:
+            assert run("pull", folder, r, proxies={variable: r.url}, host="registry.invalid") == "ok"
+            assert all(p.startswith("http://registry.invalid/v2/") for _, p, _ in r.seen), r.seen
+    with store() as folder, FakeRegistry(JSON, BLOBS) as r:
+        assert run("pull", folder, r, proxies={"http_proxy": "http://127.0.0.1:1"}) == "ok", "loopback needs no proxy"
+        got = run("pull", folder, r, proxies={"http_proxy": r.url, "no_proxy": "registry.invalid"}, host="registry.invalid")
+        assert "Could not resolve host" in got, got
 
 
 # --- redirects and tokens ---
