@@ -1,7 +1,7 @@
 /* attend_bench.c - attention, elementwise kernels and the passes over logits, beside what the same machine does
  * in the same run, measured between the repetitions: a plain read of memory, and fma on registers.
  *
- *   attend_bench [--kernels ref|avx2|avx512] [--threads N] [--pages huge|small] [--only decode,prefill,elem,vocab]
+ *   attend_bench [--kernels ref|avx2|avx512] [--cache-type f16|bf16|q8_0|f32] [--threads N] [--pages huge|small] [--only decode,prefill,elem,vocab]
  *
  * Decode: queries of one position walk 4096 cached positions of all KV heads, layer after layer through an
  * arena larger than the caches; items (KV head, chunk) are shared by the team as the forward pass does. Prefill:
@@ -29,6 +29,7 @@
 
 static struct {
     const struct kern *kern;
+    enum kern_cache cache;
     struct team *team;
     u8 *arena;
     size_t at; /* walks through the arena */
@@ -96,7 +97,7 @@ struct attend_job {
 };
 /* Item (head, chunk): chunks of one head follow each other. */
 static void attend_pages(const struct attend_job *j, u32 item, const void *k[PAGES], const void *v[PAGES]) {
-    size_t slice = PAGE * kern_cache_bytes(j->cache) * j->head_dim;
+    size_t slice = PAGE / 16 * kern_cache_block_bytes(j->cache, j->head_dim);
     u32 head = item / j->n_chunks, chunk = item % j->n_chunks;
     for (u32 i = 0; i < PAGES; i++) {
         const u8 *at = j->cache_at + ((size_t)(chunk * PAGES + i) * j->n_heads + head) * 2 * slice;
@@ -119,7 +120,7 @@ static void attend_item(void *arg, u32 item, u32 thread) {
 static struct attend_job *attend_job_new(u32 head_dim, u32 n_queries, u32 n_heads, u32 n_chunks, u32 pos) {
     struct attend_job *j = xcalloc(1, sizeof *j);
     *j = (struct attend_job){.head_dim = head_dim, .n_queries = n_queries, .n_heads = n_heads, .n_chunks = n_chunks,
-                             .cache = KERN_CACHE_F16};
+                             .cache = bench.cache};
     f32 *q = xmalloc(sizeof(f32) * n_queries * head_dim);
     for (u32 i = 0; i < n_queries * head_dim; i++)
         q[i] = (f32)(i % 17) * 0.1f - 0.8f;
@@ -140,12 +141,12 @@ static void attend_job_free(struct attend_job *j) {
 
 static void bench_decode(void) {
     static const u32 head_dims[] = {64, 80, 96, 128, 256}, queries[] = {1, 3, 4, 8};
-    printf("attention decode, %u positions, F16, GB/s of K and V (share of a plain read)\n", POSITIONS);
+    printf("attention decode, %u positions, GB/s of K and V (share of a plain read)\n", POSITIONS);
     for (u32 h = 0; h < ARRAY_LEN(head_dims); h++) {
         for (u32 c = 0; c < ARRAY_LEN(queries); c++) {
             u32 n_chunks = POSITIONS / KERN_CHUNK, n_heads = head_dims[h] > 128 ? 2 : 4;
             struct attend_job *j = attend_job_new(head_dims[h], queries[c], n_heads, n_chunks, POSITIONS - 1);
-            size_t bytes = (size_t)POSITIONS * n_heads * head_dims[h] * 4;
+            size_t bytes = (size_t)POSITIONS / 16 * n_heads * 2 * kern_cache_block_bytes(bench.cache, head_dims[h]);
             f64 t[REPETITIONS], r[REPETITIONS], share[REPETITIONS];
             for (u32 i = 0; i < REPETITIONS; i++) {
                 j->cache_at = arena_take(bytes);
@@ -167,7 +168,7 @@ static void bench_decode(void) {
 
 static void bench_prefill(void) {
     static const u32 head_dims[] = {64, 80, 96, 128, 256};
-    printf("attention prefill, 192 queries per KV head, F16, GFLOPS (share of fma on registers)\n");
+    printf("attention prefill, 192 queries per KV head, GFLOPS (share of fma on registers)\n");
     for (u32 h = 0; h < ARRAY_LEN(head_dims); h++) {
         u32 n_heads = 2 * team_threads(bench.team);
         struct attend_job *j = attend_job_new(head_dims[h], 192, n_heads, 1, KERN_CHUNK - 1);
@@ -249,7 +250,7 @@ static void bench_vocab(void) {
 }
 
 int main(int argc, char **argv) {
-    const char *name = NULL, *only = "decode,prefill,elem,vocab";
+    const char *name = NULL, *cache = NULL, *only = "decode,prefill,elem,vocab";
     u64 n_threads = 2;
     bool huge = true;
     struct err err;
@@ -258,14 +259,16 @@ int main(int argc, char **argv) {
             name = argv[i + 1];
         else if (strcmp(argv[i], "--only") == 0)
             only = argv[i + 1];
+        else if (strcmp(argv[i], "--cache-type") == 0)
+            cache = argv[i + 1];
         else if (strcmp(argv[i], "--pages") == 0)
             huge = strcmp(argv[i + 1], "small") != 0;
         else if (strcmp(argv[i], "--threads") != 0 || !str_to_u64(str_of(argv[i + 1]), &n_threads))
-            die("usage: attend_bench [--kernels NAME] [--threads N] [--pages huge|small] [--only decode,prefill,elem,vocab]");
+            die("usage: attend_bench [--kernels NAME] [--cache-type TYPE] [--threads N] [--pages huge|small] [--only decode,prefill,elem,vocab]");
     }
     if (n_threads < 1 || n_threads > THREADS_MAX)
         die("--threads must be 1 to %u", THREADS_MAX);
-    if (kern_open(name, &bench.kern, &err) != OK)
+    if (kern_open(name, &bench.kern, &err) != OK || kern_cache_by_name(cache, &bench.cache, &err) != OK)
         die("%s", err.text);
     bench.team = team_new((u32)n_threads);
     u8 *map = mmap(NULL, ARENA_BYTES + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -208,10 +208,8 @@ static bool option_read(struct bench *b, struct eval_options *o, struct str name
     struct list one;
     if (str_is(name, "--kernels"))
         return kern_open(value, &o->kern, err) == OK;
-    if (str_is(name, "--cache-type")) {
-        o->cache = strcmp(value, "f32") == 0 ? KERN_CACHE_F32 : KERN_CACHE_F16;
-        return o->cache == KERN_CACHE_F32 || strcmp(value, "f16") == 0;
-    }
+    if (str_is(name, "--cache-type"))
+        return kern_cache_by_name(value, &o->cache, err) == OK;
     if (str_is(name, "--sequences"))
         return list_read(value, 1, SEQUENCES_MAX, &b->sequences);
     if (str_is(name, "--depths"))
@@ -241,7 +239,7 @@ int main(int argc, char **argv) {
         good = option_read(&b, &o, str_of(argv[i]), argv[i + 1], &err);
     if (!good)
         die("usage: model_bench FILE.gguf [--prompt N] [--sequences N,...] [--depths N,...] [--tokens N] [--seconds N]"
-            " [--threads N] [--kernels NAME] [--cache-type f16|f32] %s", err.text);
+            " [--threads N] [--kernels NAME] [--cache-type f16|bf16|q8_0|f32] %s", err.text);
     if (eval_model_open(argv[1], &o, &b.e, &err) != OK)
         die("%s", err.text);
     read_rate(&b); /* the file is in memory from here on */

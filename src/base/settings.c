@@ -187,6 +187,7 @@ enum status settings_read(struct settings *out, struct err *err) {
         out->num_ctx = 4096;
     out->num_ctx = MAX(4u, MIN(out->num_ctx, LIMIT_NUM_CTX));
     out->keep_alive = env_text("OLLAMA_KEEP_ALIVE");
+    out->kv_cache_type = env_text("OLLAMA_KV_CACHE_TYPE");
     out->num_parallel = env_u32("OLLAMA_NUM_PARALLEL", 0);
     out->max_loaded = env_u32("OLLAMA_MAX_LOADED_MODELS", 0);
     out->max_queue = env_u32("OLLAMA_MAX_QUEUE", LIMIT_QUEUE_DEFAULT);
@@ -198,12 +199,6 @@ enum status settings_read(struct settings *out, struct err *err) {
         out->max_wait_ns = (u64)ns;
     else if (wait.n)
         log_warn("invalid environment variable, using default", "key=MINKA_MAX_WAIT value=\"%.*s\" default=30s", STR_FMT(wait));
-    struct str speculation = env_str("MINKA_SPECULATION");
-    out->speculation = str_is(speculation, "always")                         ? SPECULATION_ALWAYS
-                       : speculation.n == 0 || env_bool("MINKA_SPECULATION") ? SPECULATION_ON
-                                                                             : SPECULATION_OFF;
-    if (env_str("OLLAMA_GO_TEMPLATE").n)
-        out->go_template = env_bool("OLLAMA_GO_TEMPLATE") ? 1 : -1;
     out->kernels = env_text("MINKA_KERNELS");
     struct str debug = env_str("OLLAMA_DEBUG");
     out->debug = str_is(debug, "2") ? 2 : env_bool("OLLAMA_DEBUG");

@@ -30,7 +30,7 @@ static const char usage[] =
     "  --threads N               compute threads (all usable processors)\n"
     "  --kernels ref|avx2|avx512 kernel tier (the fastest)\n"
     "  --activations f32|q8      q8 as served; f32 quantizes no activation\n"
-    "  --cache-type f16|f32      f16 as served\n";
+    "  --cache-type f16|bf16|q8_0|f32   keys and values (f16)\n";
 
 struct eval_args {
     struct eval_options model;
@@ -71,14 +71,11 @@ static enum status parse_valued(struct eval_args *a, const char *option, const c
         a->tokens = str_of(value);
         return OK;
     }
-    bool activations = str_is(o, "--activations");
-    bool full = str_is(str_of(value), "f32"), other = str_is(str_of(value), activations ? "q8" : "f16");
-    if (!full && !other)
-        return err_set(err, ERR_INVALID, "%s takes f32 or %s", option, activations ? "q8" : "f16");
-    if (activations)
-        a->model.f32_activations = full;
-    else
-        a->model.cache = full ? KERN_CACHE_F32 : KERN_CACHE_F16;
+    if (str_is(o, "--cache-type"))
+        return kern_cache_by_name(value, &a->model.cache, err);
+    a->model.f32_activations = str_is(str_of(value), "f32");
+    if (!a->model.f32_activations && !str_is(str_of(value), "q8"))
+        return err_set(err, ERR_INVALID, "%s takes f32 or q8", option);
     return OK;
 }
 

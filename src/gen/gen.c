@@ -1,5 +1,4 @@
 /* gen.c - defaults and names of the neutral request. */
-#include "base/limit.h"
 #include "gen/gen.h"
 
 void gen_request_init(struct gen_request *r) {
@@ -16,7 +15,6 @@ void gen_request_init(struct gen_request *r) {
         },
         .num_ctx = 4096,
         .num_predict = 40960,
-        .draft_max = LIMIT_DRAFT,
         .num_keep = 4,
         .truncate = true,
         .shift = true,

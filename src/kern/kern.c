@@ -108,4 +108,17 @@ enum status kern_open(const char *name, const struct kern **out, struct err *err
     return err_set(err, ERR_UNSUPPORTED, "unknown kernels \"%s\": MINKA_KERNELS may be ref, avx2, avxvnni or avx512", name);
 }
 
+enum status kern_cache_by_name(const char *name, enum kern_cache *out, struct err *err) {
+    static const char *const names[KERN_CACHE_TYPES] = {"f16", "f32", "bf16", "q8_0"};
+    *out = KERN_CACHE_F16;
+    if (!name || !name[0])
+        return OK;
+    for (u32 i = 0; i < KERN_CACHE_TYPES; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum kern_cache)i;
+            return OK;
+        }
+    return err_set(err, ERR_UNSUPPORTED, "the KV cache cannot be \"%.64s\"; it may be f16, bf16, q8_0 or f32", name);
+}
+
 size_t kern_attend_scratch_bytes(void) { return sizeof(f32) * 2 * KERN_ATTEND_TILE * KERN_CHUNK; }

@@ -72,10 +72,15 @@ struct kern_mat {
  * positions; inside a page each (layer, head) has
  *   K as [64/16 key blocks][head_dim][16 keys]    (16 scores per vector, no reduction)
  *   V as [64 keys][head_dim]
- * in the element type of the cache. Attention walks absolute positions in chunks of KERN_CHUNK keys:
+ * in the element type of the cache. Q8 elements are i8 with a scale per key and 32 dimensions (the last ones may be 16);
+ * the scales of 16 keys follow their elements, so that a block of 16 keys is
+ *   K [head_dim][16 keys] i8, [groups][16 keys] bf16;  V [16 keys][head_dim] i8, [16 keys][groups] bf16
+ * with groups = ceil(head_dim / 32). An element is q * d, which is exact in f32:
+ *   d = amax / 127 rounded up to a bf16, q = round_to_nearest_even(x * (1 / d)); amax < 2^-120: d = 0, q = 0;
+ *   a value that is NaN or infinite makes d of its group NaN and q 0.
+ * Attention walks absolute positions in chunks of KERN_CHUNK keys:
  *   s[j]  = scale * dot(q, k[j])     dot: acc = fma(q[i], k[j][i], acc), i = 0..head_dim-1, from 0
- *   s[j]  = softcap * tanh(s[j] / softcap) if softcap > 0
- *   s[j]  = fma(-slope, |at - j|, s[j]) with slopes (ALiBi);  masked positions: p[j] = 0
+ *   s[j]  = softcap * tanh(s[j] / softcap) if softcap > 0;  masked positions: p[j] = 0
  *   m     = max over the chunk's visible keys,  p[j] = exp(s[j] - m)
  *   l     = sum of p in the lane order of ref/attend.c,  o[i] = fma(p[j], v[j][i], o[i]) over j ascending
  * and partial results (m, l, o) are folded in ascending chunk order. Keys of the current slice are read
@@ -84,17 +89,15 @@ struct kern_mat {
  * take part in the max, but make l and o of their own query NaN. */
 #define KERN_CHUNK 256u
 
-enum kern_cache { KERN_CACHE_F16, KERN_CACHE_F32 };
+enum kern_cache { KERN_CACHE_F16, KERN_CACHE_F32, KERN_CACHE_BF16, KERN_CACHE_Q8 };
+#define KERN_CACHE_TYPES 4u
 
 struct kern_attend {
     enum kern_cache cache;
     u32 head_dim;            /* a multiple of 16, <= 256 */
     u32 n_queries;           /* query rows that share this KV head: (heads per KV head) x (rows of one sequence) */
     const f32 *const *q;     /* [n_queries] -> f32[head_dim], rope applied */
-    const u32 *pos;          /* [n_queries] absolute position of each query's row; an encoder, whose rows see all
-                                keys, gives the last one */
-    const f32 *slope;        /* [n_queries] ALiBi: scores sink by slope per key of distance; NULL = none */
-    const u32 *at;           /* [n_queries] with slope: the position that the distance is counted from, < 2^24 */
+    const u32 *pos;          /* [n_queries] absolute position of each query's row */
     u32 window;              /* keys p with pos - window < p <= pos are visible; 0 = all p <= pos */
     u32 chunk;               /* which chunk of KERN_CHUNK keys, by absolute position */
     const void *const *k;    /* [KERN_CHUNK/64] page slices of this head, NULL where not held */
@@ -151,7 +154,8 @@ struct kern {
 
     /* Writes one position of one KV head into its page slice: `in_page` 0..63, k and v f32[head_dim].
      * At in_page % 16 == 0 the rest of that 16-key block is zeroed first (a stale NaN must not meet a
-     * zero weight, and old data are another client's). Halves are rounded to nearest even and cut to +-65504. */
+     * zero weight, and old data are another client's). Halves are rounded to nearest even and cut to +-65504,
+     * bf16 to its largest number. */
     void (*kv_store)(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v, void *k_slice,
                      void *v_slice);
     /* One chunk of attention, see struct kern_attend. scratch: kern_attend_scratch_bytes(). */
@@ -179,8 +183,19 @@ struct kern {
 enum status kern_open(const char *name, const struct kern **out, struct err *err) MUST_USE;
 size_t kern_matmul_scratch_bytes(void);
 size_t kern_attend_scratch_bytes(void);
-/* Bytes of one position of one head in a cache of this type (K or V alone). */
-static inline size_t kern_cache_bytes(enum kern_cache cache) { return cache == KERN_CACHE_F16 ? 2 : 4; }
+/* "f16" (also NULL and ""), "f32", "bf16" or "q8_0"; ERR_UNSUPPORTED with a message for another name. */
+enum status kern_cache_by_name(const char *name, enum kern_cache *out, struct err *err) MUST_USE;
+/* Bytes of an element of the cache; of the scales of one position of one head beside its elements (K or V alone). */
+static inline size_t kern_cache_bytes(enum kern_cache cache) {
+    return cache == KERN_CACHE_Q8 ? 1 : cache == KERN_CACHE_F32 ? 4 : 2;
+}
+static inline size_t kern_cache_scale_bytes(enum kern_cache cache, u32 head_dim) {
+    return cache == KERN_CACHE_Q8 ? 2 * DIV_CEIL((size_t)head_dim, 32) : 0;
+}
+/* Bytes of 16 positions of one head, K or V; four of them are a page slice. */
+static inline size_t kern_cache_block_bytes(enum kern_cache cache, u32 head_dim) {
+    return 16 * (kern_cache_bytes(cache) * head_dim + kern_cache_scale_bytes(cache, head_dim));
+}
 
 extern const struct kern kern_ref;
 extern const struct kern kern_avx2;   /* run only where cpu_features() has CPU_AVX2 */

@@ -20,6 +20,8 @@
 #define KERN_GELU_C3 0.0713548162726f
 /* Largest half. */
 #define KERN_F16_MAX 65504.0f
+/* Largest bf16. */
+#define KERN_BF16_MAX 0x1.fep127f
 /* Values of a row of logits that are summed in f32 before f64 takes over. */
 #define KERN_VOCAB_BLOCK 4096u
 
@@ -34,6 +36,15 @@ static inline void kern_visible(const struct kern_attend *a, u32 query, u32 *fro
     if (*from == *to)
         *from = *to = 0;
 }
+
+/* Scale of a group of the Q8 cache: amax / 127 rounded up to a bf16. amax is finite and at least KERN_ACT_AMAX_MIN. */
+static inline u16 kern_q8_scale(f32 amax) {
+    u32 bits;
+    f32 d = amax / 127;
+    memcpy(&bits, &d, sizeof bits);
+    return (u16)((bits + 0xffff) >> 16);
+}
+#define KERN_BF16_NAN 0x7fc0u
 
 #define KERN_DECLARE(tier)                                                                                   \
     void tier##_quantize(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);           \

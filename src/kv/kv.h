@@ -41,8 +41,9 @@ struct kv_group {
     u32 n_layers;
     u32 n_kv_heads;
     u32 head_dim;
-    u32 elem_bytes; /* 2 = f16, 4 = f32 */
-    u32 window;     /* 0 = full attention: pages stay; else only the last `window` positions are needed */
+    u32 elem_bytes;  /* of an element of K or V */
+    u32 window;      /* 0 = full attention: pages stay; else only the last `window` positions are needed */
+    u32 scale_bytes; /* beside the elements of one position and head, K or V */
 };
 
 struct kv_layout {
@@ -73,10 +74,11 @@ struct kv_seq {
 
 /* Bytes of one page; of one K or V slice in it; offset of a slice in its page. */
 u64 kv_page_bytes(const struct kv_group *g);
-u64 kv_slice_bytes(const struct kv_group *g);
+static inline u64 kv_slice_bytes(const struct kv_group *g) {
+    return KV_PAGE_TOKENS * ((u64)g->head_dim * g->elem_bytes + g->scale_bytes);
+}
 static inline u64 kv_slice_offset(const struct kv_group *g, u32 layer_in_group, u32 head, bool v) {
-    u64 slice = (u64)KV_PAGE_TOKENS * g->head_dim * g->elem_bytes;
-    return ((u64)(layer_in_group * g->n_kv_heads + head) * 2 + v) * slice;
+    return ((u64)(layer_in_group * g->n_kv_heads + head) * 2 + v) * kv_slice_bytes(g);
 }
 /* Bytes that a sequence of n_tokens takes, in whole pages of all groups: what the ledger books. */
 u64 kv_plan_bytes(const struct kv_layout *l, u32 n_tokens);

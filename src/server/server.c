@@ -4,6 +4,7 @@
 #include "api/api.h"
 #include "base/cpu.h"
 #include "base/log.h"
+#include "kern/kern.h"
 #include "registry/transfers.h"
 #include "server/link.h"
 #include "server/listen.h"
@@ -98,7 +99,6 @@ static enum status start(struct server *s, const struct settings *settings, stru
     struct api_config config = {
         .version = STR(MINKA_VERSION),
         .origins = str_of(settings->origins),
-        .go_template = settings->go_template,
         .num_ctx_default = settings->num_ctx,
         .keep_alive_ns_default = 300000000000,
         .debug = settings->debug_fields,
@@ -110,6 +110,10 @@ static enum status start(struct server *s, const struct settings *settings, stru
             log_warn("invalid environment variable, using default",
                      "key=OLLAMA_KEEP_ALIVE value=\"%s\" default=5m", settings->keep_alive);
     }
+    enum kern_cache cache; /* the engine's, but whoever starts the server should read it at once */
+    struct err reason;
+    if (kern_cache_by_name(settings->kv_cache_type, &cache, &reason) != OK)
+        return err_set(err, ERR_INVALID, "OLLAMA_KV_CACHE_TYPE: %s", reason.text);
     TRY(store_open(settings->models, &s->store, err));
     TRY(listener_open(settings, &s->listener, err));
     store_prune(s->store);

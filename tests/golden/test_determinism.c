@@ -222,24 +222,35 @@ static void tiny_models(void **state) {
 }
 
 /* Chunks of attention beyond the first are split over threads when a sequence is alone: 300 to 500 tokens. */
-static void long_context(void **state) {
-    (void)state;
-    const struct kern *tiers[3];
-    u32 n_tiers = list_tiers(tiers), ids[500];
+static void check_long(const char *model, enum kern_cache cache, const struct kern *const *tiers, u32 n_tiers) {
     char path[4096];
-    const char *names[] = {"llama-q-q4_1", "gemma3-q4_0"};
+    u32 ids[500];
     for (u32 i = 0; i < ARRAY_LEN(ids); i++)
         ids[i] = (i * 131 + i * i * 7) % 512;
-    for (u32 m = 0; m < ARRAY_LEN(names); m++) {
-        golden_model(forward, names[m], path);
-        struct setting s = {.kern = tiers[n_tiers - 1], .n_threads = 1, .slice = 512};
-        struct hashes want;
-        hash_with(path, &s, alone, ids, ARRAY_LEN(ids), &want);
-        for (s.n_threads = 1, s.slice = 41; s.n_threads <= 3; s.n_threads++)
-            expect(names[m], "alone", path, &s, alone, ids, ARRAY_LEN(ids), &want);
-        s.n_threads = 2;
-        s.slice = 1;
-        expect(names[m], "alone", path, &s, alone, ids, ARRAY_LEN(ids), &want);
+    golden_model(forward, model, path);
+    struct setting s = {.kern = tiers[n_tiers - 1], .n_threads = 1, .slice = 512, .cache = cache};
+    struct hashes want;
+    hash_with(path, &s, alone, ids, ARRAY_LEN(ids), &want);
+    for (s.n_threads = 1, s.slice = 41; s.n_threads <= 3; s.n_threads++)
+        expect(model, "alone", path, &s, alone, ids, ARRAY_LEN(ids), &want);
+    s.n_threads = 2;
+    s.slice = 1;
+    expect(model, "alone", path, &s, alone, ids, ARRAY_LEN(ids), &want);
+    s.slice = 64;
+    for (u32 t = 0; t + 1 < n_tiers; t++) {
+        s.kern = tiers[t];
+        expect(model, "alone", path, &s, alone, ids, ARRAY_LEN(ids), &want);
+    }
+}
+
+static void long_context(void **state) {
+    (void)state;
+    static const enum kern_cache caches[] = {KERN_CACHE_F16, KERN_CACHE_BF16, KERN_CACHE_Q8};
+    const struct kern *tiers[3];
+    u32 n_tiers = list_tiers(tiers);
+    for (u32 c = 0; c < ARRAY_LEN(caches); c++) {
+        check_long("llama-q-q4_1", caches[c], tiers, n_tiers);
+        check_long("gemma3-q4_0", caches[c], tiers, n_tiers);
     }
 }
 

@@ -261,6 +261,52 @@ static void integer_activations(void **state) {
     each_model(one_integer);
 }
 
+/* What is lost by keeping keys and values in fewer bits, against our own F32 cache. */
+static void one_cache(const char *model, const char *path, const json_t *run, enum kern_cache cache, f64 kl_max,
+                      f64 rms_max) {
+    struct eval_model ref, got;
+    struct eval_options o = {.cache = KERN_CACHE_F32,
+                             .f32_activations = true,
+                             .num_ctx = (u32)json_integer_value(json_object_get(run, "n_ctx"))};
+    golden_open(path, &o, &ref);
+    o.cache = cache;
+    golden_open(path, &o, &got);
+    u32 n, *ids = golden_sequence(forward, "s200", &n), n_vocab = model_info(ref.model)->n_vocab;
+    f32 *a = golden_run(&ref, ids, n), *b = golden_run(&got, ids, n);
+    struct distance d = {0};
+    for (u32 p = 0; p < n; p++)
+        add_distance(&d, a + (size_t)p * n_vocab, b + (size_t)p * n_vocab, n_vocab);
+    f64 kl = d.kl / d.n, rms = sqrt(d.square / d.n), agree = (f64)d.agree / d.n;
+    print_message("# %-16s mean KL %.7f, rms %.5f, argmax agrees %.3f\n", model, kl, rms, agree);
+    if (!(kl < kl_max && rms < rms_max && agree > 0.9))
+        fail_msg("%s: the cache loses too much", model);
+    free(ids);
+    free(a);
+    free(b);
+    eval_model_close(&ref);
+    eval_model_close(&got);
+}
+
+static void one_q8(const char *model, const char *path, const json_t *entry, const json_t *run) {
+    (void)entry;
+    one_cache(model, path, run, KERN_CACHE_Q8, 4e-3, 0.15);
+}
+
+static void one_bf16(const char *model, const char *path, const json_t *entry, const json_t *run) {
+    (void)entry;
+    one_cache(model, path, run, KERN_CACHE_BF16, 1e-3, 0.05);
+}
+
+static void cache_q8(void **state) {
+    (void)state;
+    each_model(one_q8);
+}
+
+static void cache_bf16(void **state) {
+    (void)state;
+    each_model(one_bf16);
+}
+
 static int start(void **state) {
     (void)state;
     forward = golden_load("forward.json");
@@ -281,6 +327,8 @@ int main(void) {
         cmocka_unit_test(logits_f16_cache),
         cmocka_unit_test(greedy_tokens),
         cmocka_unit_test(integer_activations),
+        cmocka_unit_test(cache_q8),
+        cmocka_unit_test(cache_bf16),
     };
     return cmocka_run_group_tests(tests, start, finish);
 }

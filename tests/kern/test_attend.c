@@ -17,7 +17,7 @@ struct cache {
 static void cache_init(struct cache *c, enum kern_cache type, u32 head_dim, u32 n) {
     *c = (struct cache){.type = type, .head_dim = head_dim, .n = n};
     for (u32 i = 0; i < DIV_CEIL(n, PAGE); i++) {
-        size_t bytes = PAGE * kern_cache_bytes(type) * head_dim;
+        size_t bytes = PAGE / 16 * kern_cache_block_bytes(type, head_dim);
         c->k[i] = guard_alloc(bytes, 0);
         c->v[i] = guard_alloc(bytes, 0);
     }
@@ -43,16 +43,25 @@ static void cache_fill(struct cache *c, const struct kern *kern, u64 *rng) {
     }
 }
 
+/* Element i of the block that holds pos; scale: which of the scales behind the elements is its own. */
+static f64 cache_element(const struct cache *c, const void *slice, u32 pos, u32 i, u32 scale) {
+    const u8 *p = (const u8 *)slice + pos % PAGE / 16 * kern_cache_block_bytes(c->type, c->head_dim);
+    const u16 *scales = (const u16 *)(const void *)(p + 16 * c->head_dim);
+    switch (c->type) {
+    case KERN_CACHE_F16: return (f64)f16_to_f32(load_u16(p + 2 * i));
+    case KERN_CACHE_BF16: return (f64)bf16_to_f32(load_u16(p + 2 * i));
+    case KERN_CACHE_Q8: return (f64)(i8)p[i] * (f64)bf16_to_f32(scales[scale]);
+    case KERN_CACHE_F32: break;
+    }
+    return (f64)((const f32 *)(const void *)p)[i];
+}
+
 static f64 cache_k(const struct cache *c, u32 pos, u32 d) {
-    size_t i = ((size_t)(pos % PAGE / 16) * c->head_dim + d) * 16 + pos % 16;
-    const void *p = c->k[pos / PAGE];
-    return (f64)(c->type == KERN_CACHE_F16 ? f16_to_f32(((const u16 *)p)[i]) : ((const f32 *)p)[i]);
+    return cache_element(c, c->k[pos / PAGE], pos, d * 16 + pos % 16, d / 32 * 16 + pos % 16);
 }
 
 static f64 cache_v(const struct cache *c, u32 pos, u32 d) {
-    size_t i = (size_t)(pos % PAGE) * c->head_dim + d;
-    const void *p = c->v[pos / PAGE];
-    return (f64)(c->type == KERN_CACHE_F16 ? f16_to_f32(((const u16 *)p)[i]) : ((const f32 *)p)[i]);
+    return cache_element(c, c->v[pos / PAGE], pos, pos % 16 * c->head_dim + d, pos % 16 * DIV_CEIL(c->head_dim, 32) + d / 32);
 }
 
 /* Queries of a step, and what one chunk or the whole attention gives. */
@@ -60,8 +69,6 @@ struct job {
     u32 n, window;
     f32 scale, softcap;
     u32 *pos;
-    f32 *slope; /* NULL: no ALiBi */
-    u32 *at;
     f32 *q;   /* [n][head_dim] */
     f32 *m, *l, *o;
 };
@@ -76,21 +83,8 @@ static void job_init(struct job *j, u32 n, u32 head_dim, u64 *rng) {
     j->o = guard_alloc((size_t)n * head_dim * sizeof(f32), 4);
 }
 
-/* Slopes, and distances from positions of their own: an encoder's queries see keys on both sides. Gentle ones:
- * steeper scores lose digits that the tolerances count on. */
-static void job_slopes(struct job *j, u32 n_keys) {
-    j->slope = xcalloc(j->n, sizeof *j->slope);
-    j->at = xcalloc(j->n, sizeof *j->at);
-    for (u32 q = 0; q < j->n; q++) {
-        j->slope[q] = 0.01f / (f32)(1 + q % 8);
-        j->at[q] = q * 37 % n_keys;
-    }
-}
-
 static void job_free(struct job *j) {
     free(j->pos);
-    free(j->slope);
-    free(j->at);
     free(j->q);
     guard_free(j->m);
     guard_free(j->l);
@@ -104,7 +98,6 @@ static void attend_chunk(const struct kern *kern, const struct cache *c, const s
     for (u32 i = 0; i < n; i++)
         rows[i] = j->q + (size_t)(first + i) * c->head_dim;
     struct kern_attend a = {.cache = c->type, .head_dim = c->head_dim, .n_queries = n, .q = rows, .pos = j->pos + first,
-                            .slope = j->slope ? j->slope + first : NULL, .at = j->slope ? j->at + first : NULL,
                             .window = j->window, .chunk = chunk, .k = (const void *const *)c->k + chunk * 4,
                             .v = (const void *const *)c->v + chunk * 4, .scale = j->scale, .softcap = j->softcap,
                             .m = j->m + first, .l = j->l + first, .o = j->o + (size_t)first * c->head_dim};
@@ -141,8 +134,6 @@ static void attend_f64(const struct cache *c, const struct job *j, u32 query, f6
             s += (f64)j->q[(size_t)query * c->head_dim + d] * cache_k(c, i, d);
         s *= (f64)j->scale;
         p[i] = j->softcap > 0 ? (f64)j->softcap * tanh(s / (f64)j->softcap) : s;
-        if (j->slope)
-            p[i] -= (f64)j->slope[query] * fabs((f64)i - (f64)j->at[query]);
         max = fmax(max, p[i]);
     }
     for (u32 i = from; i < to; i++)
@@ -166,6 +157,9 @@ static void attention_is_softmax(void **state) {
         {80, 300, 0, 0, KERN_CACHE_F16, 1e-6},   {96, 513, 100, 0, KERN_CACHE_F32, 1e-6},
         {128, 1000, 0, 0, KERN_CACHE_F16, 1e-6}, {256, 600, 300, 5, KERN_CACHE_F16, 2e-6},
         {32, 257, 1, 0, KERN_CACHE_F16, 1e-6},   {112, 256, 0, 30, KERN_CACHE_F32, 2e-6},
+        {64, 700, 0, 0, KERN_CACHE_Q8, 1e-6},    {80, 300, 40, 0, KERN_CACHE_Q8, 1e-6},
+        {16, 70, 0, 0, KERN_CACHE_Q8, 1e-6},     {256, 400, 0, 5, KERN_CACHE_Q8, 2e-6},
+        {64, 300, 0, 0, KERN_CACHE_BF16, 1e-6},  {48, 520, 0, 0, KERN_CACHE_BF16, 1e-6},
     };
     for (u32 t = 0; t < n_tiers; t++) {
         for (u32 i = 0; i < ARRAY_LEN(cases); i++) {
@@ -179,8 +173,6 @@ static void attention_is_softmax(void **state) {
             j.softcap = cases[i].softcap;
             for (u32 q = 0; q < j.n; q++)
                 j.pos[q] = q < 4 ? c.n - 1 - q : rng_below(&rng, c.n);
-            if (i % 2)
-                job_slopes(&j, c.n);
             f32 *out = xcalloc((size_t)j.n * c.head_dim, sizeof *out);
             attend_all(tiers[t], &c, &j, out);
             for (u32 q = 0; q < j.n; q++) {
@@ -203,19 +195,17 @@ static void attend_equals_ref(void **state) {
     (void)state;
     const struct kern *tiers[2];
     u32 n_tiers = tiers_here(tiers);
-    for (u32 round = 0; round < 400; round++) {
+    for (u32 round = 0; round < 640; round++) {
         u64 rng = 1000 + round;
         struct cache c;
         struct job ref, j;
         u32 head_dim = 16 * (1 + round % 16);
-        cache_init(&c, round / 16 % 2 ? KERN_CACHE_F32 : KERN_CACHE_F16, head_dim, 1 + rng_below(&rng, 600));
+        cache_init(&c, (enum kern_cache)(round / 16 % KERN_CACHE_TYPES), head_dim, 1 + rng_below(&rng, 600));
         cache_fill(&c, &kern_ref, &rng);
         job_init(&ref, 1 + rng_below(&rng, round % 5 ? 14 : 40), head_dim, &rng);
         ref.window = round % 3 ? 0 : 1 + rng_below(&rng, 300);
         ref.softcap = round % 7 ? 0 : 20;
         u32 near = rng_below(&rng, c.n);
-        if (round % 3 == 1)
-            job_slopes(&ref, c.n);
         for (u32 q = 0; q < ref.n; q++)
             ref.pos[q] = round % 4 == 0 ? rng_below(&rng, c.n) : MIN(near + q / (1 + round % 3), c.n - 1);
         for (u32 t = 0; t < n_tiers; t++) {
@@ -225,8 +215,6 @@ static void attend_equals_ref(void **state) {
             memcpy(j.pos, ref.pos, sizeof(u32) * ref.n);
             j.window = ref.window;
             j.softcap = ref.softcap;
-            if (ref.slope)
-                job_slopes(&j, c.n);
             for (u32 chunk = 0; chunk < DIV_CEIL(c.n, KERN_CHUNK); chunk++) {
                 attend_chunk(&kern_ref, &c, &ref, 0, ref.n, chunk);
                 attend_chunk(tiers[t], &c, &j, 0, j.n, chunk);
@@ -252,7 +240,7 @@ static void attend_is_batch_invariant(void **state) {
         struct cache c;
         struct job j;
         u32 head_dim = (const u32[]){64, 128, 16, 80, 256, 96}[round % 6];
-        cache_init(&c, KERN_CACHE_F16, head_dim, 256);
+        cache_init(&c, (enum kern_cache)(round / 6 % KERN_CACHE_TYPES), head_dim, 256);
         cache_fill(&c, &kern_ref, &rng);
         job_init(&j, 48, head_dim, &rng);
         j.window = round % 2 ? 0 : 70;
@@ -287,11 +275,11 @@ static void masked_keys_take_no_part(void **state) {
     const struct kern *tiers[3] = {&kern_ref};
     u32 n_tiers = 1 + tiers_here(tiers + 1);
     for (u32 t = 0; t < n_tiers; t++) {
-        for (u32 round = 0; round < 24; round++) {
+        for (u32 round = 0; round < 48; round++) {
             u64 rng = 900 + round;
             struct cache c;
             struct job j;
-            cache_init(&c, round % 2 ? KERN_CACHE_F32 : KERN_CACHE_F16, 64, 256);
+            cache_init(&c, (enum kern_cache)(round % KERN_CACHE_TYPES), 64, 256);
             cache_fill(&c, tiers[t], &rng);
             job_init(&j, 1 + round % 9, 64, &rng);
             j.window = 30;
@@ -427,6 +415,97 @@ static void kv_store_is_exact(void **state) {
     }
 }
 
+/* Goal: the BF16 cache rounds to nearest even and holds no infinity. */
+static void kv_store_bf16(void **state) {
+    (void)state;
+    const struct kern *tiers[3] = {&kern_ref};
+    u32 n_tiers = 1 + tiers_here(tiers + 1);
+    for (u32 t = 0; t < n_tiers; t++) {
+        for (u32 round = 0; round < 64; round++) {
+            u64 rng = round + 1;
+            struct cache c;
+            f32 k[32], v[32];
+            cache_init(&c, KERN_CACHE_BF16, 32, PAGE);
+            rng_fill(&rng, k, 32, -1, 1);
+            rng_fill(&rng, v, 32, -1e30f, 1e30f);
+            k[0] = 3.4e38f, k[1] = -INFINITY, k[2] = NAN, k[3] = 1.00390625f, k[4] = 1.01171875f, k[5] = -0.0f, k[6] = 1e-40f;
+            cache_put(&c, tiers[t], round, k, v);
+            for (u32 d = 0; d < 32; d++) {
+                f32 wk = d == 0 ? 0x1.fep127f : d == 1 ? -0x1.fep127f : bf16_to_f32(f32_to_bf16(k[d]));
+                assert_true(f32_same((f32)cache_k(&c, round, d), wk));
+                assert_true(f32_same((f32)cache_v(&c, round, d), bf16_to_f32(f32_to_bf16(v[d]))));
+            }
+            assert_true(cache_k(&c, round, 3) == 1 && cache_k(&c, round, 4) == 1.015625); /* halfway: to even */
+            cache_free(&c);
+        }
+    }
+}
+
+/* Goal: in the Q8 cache every value is at most half a step from what was stored, a step is the group's largest / 127
+ * (rounded up by less than 1/128), zeros and tiny values are 0, a NaN or infinity spoils its own group only; all tiers
+ * write the same bytes, and nothing but the position's (and the block that it opens). */
+static void kv_store_q8(void **state) {
+    (void)state;
+    const struct kern *tiers[3] = {&kern_ref};
+    u32 n_tiers = 1 + tiers_here(tiers + 1);
+    for (u32 round = 0; round < 64; round++) {
+        u64 rng = round + 1;
+        u32 head_dim = 16 * (1 + round % 16), at = round;
+        struct cache c[3];
+        f32 k[256], v[256];
+        rng_fill(&rng, k, head_dim, -1, 1);
+        rng_fill(&rng, v, head_dim, -3e4f, 3e4f);
+        for (u32 d = 0; d < head_dim; d++)
+            k[d] *= d / 32 == 1 ? 1e-30f : d / 32 == 2 ? 0x1p-121f : d / 32 == 3 ? 1e30f : 1; /* groups of all sizes */
+        if (round % 3 == 0)
+            v[head_dim - 1] = round % 2 ? NAN : -INFINITY;
+        for (u32 t = 0; t < n_tiers; t++) {
+            cache_init(&c[t], KERN_CACHE_Q8, head_dim, PAGE);
+            cache_put(&c[t], tiers[t], at, k, v);
+            size_t bytes = PAGE / 16 * kern_cache_block_bytes(KERN_CACHE_Q8, head_dim);
+            assert_memory_equal(c[t].k[0], c[0].k[0], bytes);
+            assert_memory_equal(c[t].v[0], c[0].v[0], bytes);
+        }
+        for (u32 d = 0; d < head_dim; d++) {
+            f64 k_max = 0, v_max = 0, gk = cache_k(&c[0], at, d), gv = cache_v(&c[0], at, d);
+            for (u32 i = d / 32 * 32; i < MIN(d / 32 * 32 + 32, head_dim); i++) {
+                k_max = fmax(k_max, fabs((f64)k[i]));
+                v_max = isfinite(v[i]) ? fmax(v_max, fabs((f64)v[i])) : NAN;
+                if (isnan(v_max))
+                    break;
+            }
+            assert_true(fabs(gk - (f64)k[d]) <= k_max / 127 / 2 * (129.0 / 128) || (gk == 0 && k_max < 0x1p-120));
+            if (isnan(v_max))
+                assert_true(isnan(gv));
+            else
+                assert_true(fabs(gv - (f64)v[d]) <= v_max / 127 / 2 * (129.0 / 128));
+        }
+        for (u32 pos = 0; at % 16 == 0 && pos < PAGE; pos++)
+            for (u32 d = 0; d < head_dim; d++)
+                if (pos != at && pos / 16 == at / 16)
+                    assert_true(cache_k(&c[0], pos, d) == 0 && cache_v(&c[0], pos, d) == 0);
+        for (u32 t = 0; t < n_tiers; t++)
+            cache_free(&c[t]);
+    }
+}
+
+/* Goal: names of cache types, and a clear no to others. */
+static void cache_names(void **state) {
+    (void)state;
+    static const char *const names[] = {"f16", "f32", "bf16", "q8_0"};
+    enum kern_cache type = KERN_CACHE_Q8;
+    struct err err;
+    assert_int_equal(kern_cache_by_name(NULL, &type, &err), OK);
+    assert_int_equal(type, KERN_CACHE_F16);
+    for (u32 i = 0; i < ARRAY_LEN(names); i++) {
+        assert_int_equal(kern_cache_by_name(names[i], &type, &err), OK);
+        assert_int_equal(type, i);
+    }
+    assert_int_equal(kern_cache_by_name("q4_0", &type, &err), ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "\"q4_0\""));
+    assert_non_null(strstr(err.text, "q8_0"));
+}
+
 /* Goal: folding and finishing give ref's bits, over all magnitudes. */
 static void fold_equals_ref(void **state) {
     (void)state;
@@ -460,6 +539,8 @@ int main(void) {
         cmocka_unit_test(attend_is_batch_invariant), cmocka_unit_test(masked_keys_take_no_part),
         cmocka_unit_test(nothing_visible),          cmocka_unit_test(kv_store_is_exact),
         cmocka_unit_test(fold_equals_ref),          cmocka_unit_test(no_negative_zero),
+        cmocka_unit_test(kv_store_bf16),            cmocka_unit_test(kv_store_q8),
+        cmocka_unit_test(cache_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

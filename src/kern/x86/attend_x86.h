@@ -32,8 +32,21 @@ struct tile {
 
 /* --- the two products --- */
 
-INLINE vec cache_load(enum kern_cache cache, const u8 *p) {
-    return cache == KERN_CACHE_F16 ? vec_load_half(p) : vec_load((const f32 *)(const void *)p);
+#define Q8_GROUP 32u /* dimensions that share a scale in the Q8 cache */
+
+INLINE vec cache_load(enum kern_cache cache, const u8 *p, vec scale) {
+    switch (cache) {
+    case KERN_CACHE_F16: return vec_load_half(p);
+    case KERN_CACHE_BF16: return vec_load_bf16(p);
+    case KERN_CACHE_Q8: return vec_mul(vec_load_i8(p), scale);
+    case KERN_CACHE_F32: break;
+    }
+    return vec_load((const f32 *)(const void *)p);
+}
+
+INLINE void prefetch_bytes(const u8 *p, size_t n) {
+    for (size_t i = 0; i < n; i += 64)
+        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
 }
 
 /* Named accumulators acc##c##_##v, for query c and vector v of keys or dimensions: arrays of them would be kept
@@ -73,20 +86,29 @@ INLINE vec cache_load(enum kern_cache cache, const u8 *p) {
 /* Unscaled scores of C queries for N blocks of 16 keys. k: first block; w: [C][KERN_CHUNK] query rows;
  * s: out [C][KERN_CHUNK]; ahead: as many bytes that are prefetched. */
 INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *k, const u8 *ahead, const f32 *w, f32 *s) {
-    size_t row = 16 * kern_cache_bytes(cache), block = row * head_dim;
+    const size_t row = 16 * kern_cache_bytes(cache), block = kern_cache_block_bytes(cache, head_dim);
+    const u32 group = cache == KERN_CACHE_Q8 ? Q8_GROUP : head_dim;
+    const u8 *scales UNUSED = k + row * head_dim;
 #define ZERO(c, v) vec acc##c##_##v = vec_set(0);
     ALL(ZERO)
 #undef ZERO
-#define vector(v) cache_load(cache, k + v * block)
-    for (u32 d = 0; d < head_dim; d += 2, w++, k += row, ahead += 2 * N * row) {
+#define SCALE(unused, v) vec s##v UNUSED = cache == KERN_CACHE_Q8 && N > v ? vec_load_bf16(scales + v * block) : vec_set(0);
+#define vector(v) cache_load(cache, k + v * block, s##v)
+    for (u32 from = 0; from < head_dim; from += group, scales += 32) {
+        VECTORS(SCALE, )
+        for (u32 d = from; d < MIN(from + group, head_dim); d += 2, w++, k += row, ahead += 2 * N * row) {
 #pragma GCC unroll 8
-        for (u32 i = 0; i < 2 * N * row; i += 64)
-            _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
-        STEP
-        w++, k += row;
-        STEP
+            for (u32 i = 0; i < 2 * N * row; i += 64)
+                _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+            STEP
+            w++, k += row;
+            STEP
+        }
     }
+    if (cache == KERN_CACHE_Q8)
+        prefetch_bytes(ahead, N * 16 * kern_cache_scale_bytes(cache, head_dim));
 #undef vector
+#undef SCALE
 #define STORE(c, v)                                                                                          \
     if (C > c && N > v)                                                                                      \
         vec_store(s + c * KERN_CHUNK + 16 * v, acc##c##_##v);
@@ -94,21 +116,28 @@ INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *
 #undef STORE
 }
 
-/* o[c][d..d+16N-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim].
+/* o[c][d..d+16N-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim]. In the Q8 cache
+ * d is a multiple of 32 unless N is 1.
  * Adding 0 in the end makes a -0 positive. */
 INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {
     u32 head_dim = t->a->head_dim;
-    size_t size = kern_cache_bytes(cache), row = size * head_dim;
+    const size_t size = kern_cache_bytes(cache), row = size * head_dim, scale_row = kern_cache_scale_bytes(cache, head_dim);
+    const size_t block = kern_cache_block_bytes(cache, head_dim);
+    const u32 run = cache == KERN_CACHE_Q8 ? 16 : KV_PAGE; /* keys whose elements follow each other */
     const f32 *w = p + from;
 #define LOAD(c, v) vec acc##c##_##v = C > c && N > v ? vec_load(o + c * head_dim + d + 16 * v) : vec_set(0);
     ALL(LOAD)
 #undef LOAD
-#define vector(v) cache_load(cache, x + v * 16 * size)
+#define vector(v) cache_load(cache, x + v * 16 * size, cache == KERN_CACHE_Q8 ? vec_set_bf16(scale + v / 2 * 2) : vec_set(0))
     for (u32 j = from; j < to;) {
-        u32 page = j / KV_PAGE, end = MIN(to, (page + 1) * KV_PAGE);
-        size_t offset = (j % KV_PAGE) * row + d * size;
+        u32 page = j / KV_PAGE, end = MIN(to, (j / run + 1) * run);
+        size_t at_block = j % KV_PAGE / run * (run / 16 * block), offset = at_block + j % run * row + d * size;
+        size_t at_scale = at_block + 16 * row + j % run * scale_row + d / Q8_GROUP * 2;
         const u8 *x = (const u8 *)t->a->v[page] + offset, *ahead = (const u8 *)t->v_ahead[page] + offset;
-        for (; j < end; j++, w++, x += row, ahead += row) {
+        const u8 *scale UNUSED = (const u8 *)t->a->v[page] + at_scale;
+        if (cache == KERN_CACHE_Q8)
+            prefetch_bytes((const u8 *)t->v_ahead[page] + at_scale, 16 * scale_row);
+        for (; j < end; j++, w++, x += row, ahead += row, scale += scale_row) {
 #pragma GCC unroll 16
             for (u32 i = 0; i < N * 16 * size; i += 64)
                 _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
@@ -134,19 +163,29 @@ typedef void values_fn(const struct tile *t, u32 from, u32 to, u32 d, const f32 
     static void name(const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {                  \
         values(C, N, cache, t, from, to, d, p, o);                                                           \
     }
-#define SCORES_BOTH(C, R) SCORES_NEW(scores_f16_##C, C, R, KERN_CACHE_F16) SCORES_NEW(scores_f32_##C, C, R, KERN_CACHE_F32)
-#define VALUES_BOTH(C, N)                                                                                    \
-    VALUES_NEW(values_f16_##C##_##N, C, N, KERN_CACHE_F16) VALUES_NEW(values_f32_##C##_##N, C, N, KERN_CACHE_F32)
-SCORES_SHAPES(SCORES_BOTH)
-VALUES_SHAPES(VALUES_BOTH)
+#define SCORES_ALL(C, R)                                                                                     \
+    SCORES_NEW(scores_f16_##C, C, R, KERN_CACHE_F16)                                                         \
+    SCORES_NEW(scores_f32_##C, C, R, KERN_CACHE_F32)                                                         \
+    SCORES_NEW(scores_bf16_##C, C, R, KERN_CACHE_BF16)                                                       \
+    SCORES_NEW(scores_q8_##C, C, R, KERN_CACHE_Q8)
+#define VALUES_ALL(C, N)                                                                                     \
+    VALUES_NEW(values_f16_##C##_##N, C, N, KERN_CACHE_F16)                                                   \
+    VALUES_NEW(values_f32_##C##_##N, C, N, KERN_CACHE_F32)                                                   \
+    VALUES_NEW(values_bf16_##C##_##N, C, N, KERN_CACHE_BF16)                                                 \
+    VALUES_NEW(values_q8_##C##_##N, C, N, KERN_CACHE_Q8)
+SCORES_SHAPES(SCORES_ALL)
+VALUES_SHAPES(VALUES_ALL)
 
 #define BLOCKS_ENTRY(C, R) [C - 1] = R,
-#define SCORES_ENTRY(C, R) [KERN_CACHE_F16][C - 1] = scores_f16_##C, [KERN_CACHE_F32][C - 1] = scores_f32_##C,
+#define SCORES_ENTRY(C, R)                                                                                   \
+    [KERN_CACHE_F16][C - 1] = scores_f16_##C, [KERN_CACHE_F32][C - 1] = scores_f32_##C,                      \
+    [KERN_CACHE_BF16][C - 1] = scores_bf16_##C, [KERN_CACHE_Q8][C - 1] = scores_q8_##C,
 #define VALUES_ENTRY(C, N)                                                                                   \
-    [KERN_CACHE_F16][C - 1][N - 1] = values_f16_##C##_##N, [KERN_CACHE_F32][C - 1][N - 1] = values_f32_##C##_##N,
+    [KERN_CACHE_F16][C - 1][N - 1] = values_f16_##C##_##N, [KERN_CACHE_F32][C - 1][N - 1] = values_f32_##C##_##N, \
+    [KERN_CACHE_BF16][C - 1][N - 1] = values_bf16_##C##_##N, [KERN_CACHE_Q8][C - 1][N - 1] = values_q8_##C##_##N,
 static const u32 scores_blocks[KERN_ATTEND_TILE] = {SCORES_SHAPES(BLOCKS_ENTRY)};
-static scores_fn *const scores_of[2][KERN_ATTEND_TILE] = {SCORES_SHAPES(SCORES_ENTRY)};
-static values_fn *const values_of[2][KERN_ATTEND_TILE][16] = {VALUES_SHAPES(VALUES_ENTRY)};
+static scores_fn *const scores_of[KERN_CACHE_TYPES][KERN_ATTEND_TILE] = {SCORES_SHAPES(SCORES_ENTRY)};
+static values_fn *const values_of[KERN_CACHE_TYPES][KERN_ATTEND_TILE][16] = {VALUES_SHAPES(VALUES_ENTRY)};
 
 /* --- tiles --- */
 
@@ -197,7 +236,7 @@ static bool tile_next(struct tile *t) {
 static void tile_scores(const struct tile *t) {
     const struct kern_attend *a = t->a;
     u32 keys = 16 * scores_blocks[t->n - 1];
-    size_t block = 16 * kern_cache_bytes(a->cache) * a->head_dim;
+    size_t block = kern_cache_block_bytes(a->cache, a->head_dim);
     for (u32 j = 0; j < KERN_CHUNK; j += keys) {
         if (!tile_sees(t, j, j + keys))
             continue;
@@ -205,15 +244,6 @@ static void tile_scores(const struct tile *t) {
         scores_of[a->cache][t->n - 1](a->head_dim, (const u8 *)a->k[j / KV_PAGE] + offset,
                                       (const u8 *)t->k_ahead[j / KV_PAGE] + offset, t->q, t->s + j);
     }
-}
-
-static const f32 lane_keys[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-/* The scores of keys j..j+15 of the chunk sink by their distance; exact, positions are below 2^24. */
-INLINE vec tile_sink(const struct kern_attend *a, u32 query, u32 j, vec s) {
-    f32 first = (f32)(a->chunk * KERN_CHUNK + j) - (f32)a->at[query];
-    vec d = vec_add(vec_load(lane_keys), vec_set(first));
-    return vec_fma(vec_set(-a->slope[query]), vec_max(d, vec_sub(vec_set(0), d)), s);
 }
 
 /* Turns the scores of query c into weights; lanes of a block that it does not see become -inf, then 0. */
@@ -226,8 +256,6 @@ static void tile_softmax(const struct tile *t, u32 c) {
         vec v = vec_mul(scale, vec_load(s + j));
         if (a->softcap > 0)
             v = vec_mul(cap, vec_tanh(vec_div(v, cap)));
-        if (a->slope)
-            v = tile_sink(a, t->first + c, j, v);
         if (j < from || to - j < 16)
             v = vec_cut(v, MAX(from, j) - j, to - j, none);
         vec_store(s + j, v);
@@ -253,8 +281,10 @@ static void tile_values(const struct tile *t, u32 c, u32 n, u32 from, u32 to) {
         return;
     while (!of[most - 1])
         most--;
-    for (u32 calls = DIV_CEIL(left, most); calls; calls--) {
-        u32 vectors = DIV_CEIL(left, calls);
+    while (left) {
+        u32 vectors = DIV_CEIL(left, DIV_CEIL(left, most));
+        if (a->cache == KERN_CACHE_Q8 && vectors < left && vectors > 1)
+            vectors &= ~1u; /* the next call begins with a scale of its own */
         of[vectors - 1](t, from, to, a->head_dim - 16 * left, t->s + c * KERN_CHUNK, a->o + (size_t)(t->first + c) * a->head_dim);
         left -= vectors;
     }
@@ -301,24 +331,73 @@ void TIER(attend_finish)(const f32 *o, f32 l, u32 head_dim, f32 *out) {
 }
 
 /* min and max return their second operand if one is NaN: it stays NaN. */
-INLINE vec cut_to_half(vec v) { return vec_max(vec_set(-KERN_F16_MAX), vec_min(vec_set(KERN_F16_MAX), v)); }
+INLINE vec cut(vec v, f32 max) { return vec_max(vec_set(-max), vec_min(vec_set(max), v)); }
+
+/* A group of 16 or 32 values as q (not rounded yet) of the Q8 cache; returns its scale. */
+INLINE u16 q8_group(const f32 *x, u32 n, vec *a, vec *b) {
+    *a = vec_load(x);
+    *b = n > 16 ? vec_load(x + 16) : vec_set(0);
+    vec nan = vec_add(vec_mul(*a, vec_set(0)), vec_mul(*b, vec_set(0))); /* where there is a NaN or an infinity, else 0 */
+    bool finite = vec_at_least(nan, nan) == 0xffff;
+    f32 amax = finite ? vec_largest(vec_max(vec_abs(*a), vec_abs(*b))) : 0, inverse = 0;
+    u16 scale = finite ? 0 : KERN_BF16_NAN;
+    if (amax >= KERN_ACT_AMAX_MIN) {
+        scale = kern_q8_scale(amax);
+        inverse = 1 / bf16_to_f32(scale);
+    }
+    *a = finite ? vec_mul(*a, vec_set(inverse)) : vec_set(0);
+    *b = finite ? vec_mul(*b, vec_set(inverse)) : vec_set(0);
+    return scale;
+}
+
+/* One key of a block in the Q8 cache. */
+static void q8_store(u32 head_dim, u32 key, const f32 *k, const f32 *v, u8 *kb, u8 *vb) {
+    u32 groups = DIV_CEIL(head_dim, Q8_GROUP);
+    u16 *ks = (u16 *)(void *)(kb + 16 * head_dim) + key, *vs = (u16 *)(void *)(vb + 16 * head_dim) + key * groups;
+    vb += (size_t)key * head_dim;
+    for (u32 d = 0; d < head_dim; d += Q8_GROUP, ks += 16, vs++) {
+        u32 n = MIN(head_dim - d, Q8_GROUP);
+        u8 column[Q8_GROUP];
+        vec a, b;
+        *vs = q8_group(v + d, n, &a, &b);
+        vec_store_i8(vb + d, a);
+        if (n > 16)
+            vec_store_i8(vb + d + 16, b);
+        *ks = q8_group(k + d, n, &a, &b);
+        vec_store_i8(column, a);
+        vec_store_i8(column + 16, b);
+        for (u32 i = 0; i < n; i++)
+            kb[(d + i) * 16 + key] = column[i];
+    }
+}
 
 void TIER(kv_store)(enum kern_cache cache, u32 head_dim, u32 in_page, const f32 *k, const f32 *v, void *k_slice, void *v_slice) {
-    if (cache != KERN_CACHE_F16) {
+    if (cache == KERN_CACHE_F32) {
         ref_kv_store(cache, head_dim, in_page, k, v, k_slice, v_slice);
         return;
     }
-    size_t block = (size_t)(in_page / 16) * 16 * head_dim;
-    u16 *kb = (u16 *)k_slice + block, *vb = (u16 *)v_slice + block;
-    if (in_page % 16 == 0) {
-        memset(kb, 0, sizeof(u16) * 16 * head_dim);
-        memset(vb, 0, sizeof(u16) * 16 * head_dim);
+    size_t block = kern_cache_block_bytes(cache, head_dim), offset = in_page / 16 * block;
+    u8 *kb = (u8 *)k_slice + offset, *vb = (u8 *)v_slice + offset;
+    u32 key = in_page % 16;
+    if (key == 0) {
+        memset(kb, 0, block);
+        memset(vb, 0, block);
     }
+    if (cache == KERN_CACHE_Q8) {
+        q8_store(head_dim, key, k, v, kb, vb);
+        return;
+    }
+    u16 *k16 = (u16 *)(void *)kb, *v16 = (u16 *)(void *)vb + (size_t)key * head_dim;
     for (u32 d = 0; d < head_dim; d += 16) {
         u16 column[16];
-        vec_store_half(column, cut_to_half(vec_load(k + d)));
-        vec_store_half(vb + in_page % 16 * head_dim + d, cut_to_half(vec_load(v + d)));
+        if (cache == KERN_CACHE_F16) {
+            vec_store_half(column, cut(vec_load(k + d), KERN_F16_MAX));
+            vec_store_half(v16 + d, cut(vec_load(v + d), KERN_F16_MAX));
+        } else {
+            vec_store_bf16(column, cut(vec_load(k + d), KERN_BF16_MAX));
+            vec_store_bf16(v16 + d, cut(vec_load(v + d), KERN_BF16_MAX));
+        }
         for (u32 i = 0; i < 16; i++)
-            kb[(d + i) * 16 + in_page % 16] = column[i];
+            k16[(d + i) * 16 + key] = column[i];
     }
 }

@@ -48,6 +48,36 @@ INLINE void vec_store_half(void *p, vec v) {
     _mm_storeu_si128(h, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     _mm_storeu_si128(h + 1, _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+INLINE __m256 bf16_to_8(__m256i halves) { return _mm256_castsi256_ps(_mm256_slli_epi32(halves, 16)); }
+INLINE vec vec_load_bf16(const void *p) {
+    const __m128i *h = p;
+    return (vec){bf16_to_8(_mm256_cvtepu16_epi32(_mm_loadu_si128(h))), bf16_to_8(_mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1)))};
+}
+INLINE vec vec_set_bf16(const void *p) {
+    __m256 x = bf16_to_8(_mm256_set1_epi16((i16)load_u16(p)));
+    return (vec){x, x};
+}
+INLINE __m256i bf16_of_8(__m256 v) {
+    const __m256i x = _mm256_castps_si256(v), high = _mm256_srli_epi32(x, 16);
+    __m256i y = _mm256_add_epi32(_mm256_set1_epi32(0x7fff), _mm256_and_si256(high, _mm256_set1_epi32(1)));
+    y = _mm256_srli_epi32(_mm256_add_epi32(x, y), 16);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    return _mm256_blendv_epi8(y, _mm256_or_si256(high, _mm256_set1_epi32(64)), nan);
+}
+INLINE void vec_store_bf16(void *p, vec v) {
+    __m256i x = _mm256_packus_epi32(bf16_of_8(v.a), bf16_of_8(v.b));
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(x, 0xd8));
+}
+INLINE __m256 i8_to_8(__m128i bytes) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)); }
+INLINE vec vec_load_i8(const void *p) {
+    __m128i x = _mm_loadu_si128((const __m128i *)p);
+    return (vec){i8_to_8(x), i8_to_8(_mm_srli_si128(x, 8))};
+}
+INLINE void vec_store_i8(void *p, vec v) {
+    __m256i x = _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b));
+    x = _mm256_permute4x64_epi64(x, 0xd8);
+    _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+}
 
 INLINE vec vec_add(vec x, vec y) { return (vec){_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 INLINE vec vec_sub(vec x, vec y) { return (vec){_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }

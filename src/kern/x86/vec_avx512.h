@@ -24,6 +24,25 @@ INLINE vec vec_load_half(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si
 INLINE void vec_store_half(void *p, vec v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+/* bf16, and 16 copies of one. */
+INLINE vec vec_load_bf16(const void *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+INLINE vec vec_set_bf16(const void *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_set1_epi16((i16)load_u16(p)), 16));
+}
+INLINE void vec_store_bf16(void *p, vec v) {
+    const __m512i x = _mm512_castps_si512(v), high = _mm512_srli_epi32(x, 16);
+    __m512i y = _mm512_add_epi32(_mm512_set1_epi32(0x7fff), _mm512_and_si512(high, _mm512_set1_epi32(1)));
+    y = _mm512_srli_epi32(_mm512_add_epi32(x, y), 16);
+    y = _mm512_mask_or_epi32(y, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), high, _mm512_set1_epi32(64));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(y));
+}
+/* Bytes; storing rounds to nearest even what lies in -128..127. */
+INLINE vec vec_load_i8(const void *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+INLINE void vec_store_i8(void *p, vec v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))); }
 
 INLINE vec vec_add(vec a, vec b) { return _mm512_add_ps(a, b); }
 INLINE vec vec_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
