@@ -35,8 +35,11 @@ sim: ## replay one seed of the scheduler simulation: make sim SEED=123
 format: ## clang-format all sources
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
-install: all ## install to PREFIX (/usr/local) below DESTDIR
-	@install -D -m 0755 $(BUILD)/minka $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/minka
+install: PREFIX ?= /usr/local
+install: all ## install program and systemd unit to PREFIX (/usr/local) below DESTDIR
+	@install -D -m 0755 $(BUILD)/minka $(DESTDIR)$(PREFIX)/bin/minka
+	@install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	@sed 's|@BINDIR@|$(PREFIX)/bin|' dist/minka.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/minka.service
 
 clean: ## remove all build folders
 	rm -rf build build-test build-asan build-tsan build-fuzz

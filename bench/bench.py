@@ -38,14 +38,14 @@ class Target:
         c.close()
         return r
 
-    def request_bytes(self, prompt, n):
+    def request_bytes(self, prompt, n, temperature=0):
         if self.native:
             path = "/api/generate"
             body = {"model": self.model, "prompt": prompt, "raw": True, "stream": True,
-                    "options": {"num_predict": n, "temperature": 0, "num_ctx": 4096}}
+                    "options": {"num_predict": n, "temperature": temperature, "seed": 7, "num_ctx": 4096}}
         else:
             path = "/v1/completions"
-            body = {"model": self.model, "prompt": prompt, "stream": True, "max_tokens": n, "temperature": 0,
+            body = {"model": self.model, "prompt": prompt, "stream": True, "max_tokens": n, "temperature": temperature, "seed": 7,
                     "stream_options": {"include_usage": True}}
         data = json.dumps(body).encode()
         head = (f"POST {path} HTTP/1.1\r\nHost: {self.address[0]}:{self.address[1]}\r\nContent-Type: application/json\r\n"
@@ -86,12 +86,12 @@ def owns(pid, inodes):
 class Stream:
     """The answer of one request, read as bytes; parsed only after it has ended, so that the load costs little."""
 
-    def __init__(self, target, prompt, n):
+    def __init__(self, target, prompt, n, temperature):
         self.target = target
         self.data, self.times = bytearray(), []
         self.start = time.perf_counter()
         self.sock = socket.create_connection(target.address, timeout=300)
-        self.sock.sendall(target.request_bytes(prompt, n))
+        self.sock.sendall(target.request_bytes(prompt, n, temperature))
 
     def finish(self):
         """(first, last, prompt tokens, output tokens)"""
@@ -113,10 +113,10 @@ class Stream:
         return self.times[0], self.times[-1], *counts
 
 
-def ask(target, prompts, n, while_running=None):
+def ask(target, prompts, n, while_running=None, temperature=0):
     """Sends all prompts at once and reads the answers as they come."""
     selector = selectors.DefaultSelector()
-    streams = [Stream(target, p, n) for p in prompts]
+    streams = [Stream(target, p, n, temperature) for p in prompts]
     for s in streams:
         s.sock.setblocking(False)
         selector.register(s.sock, selectors.EVENT_READ, s)
@@ -139,8 +139,17 @@ def ask(target, prompts, n, while_running=None):
     return streams
 
 
-def case_stream(target, n_streams, seed, n=128):
-    streams = ask(target, [text_of(12, seed * 100 + i) for i in range(n_streams)], n)
+def edit_of(seed):
+    """An answer that repeats most of its prompt, as edits and quotations do."""
+    r = random.Random(seed)
+    lines = [f"def {a}_{b}({c}, {d}):\n    total = {c} * {r.randrange(90)} + {d}\n    return total - {r.randrange(90)}\n"
+             for a, b, c, d in (r.sample(WORDS, 4) for _ in range(6))]
+    return (f"<|im_start|>user\nCopy this file {seed} without changes:\n```python\n" + "\n".join(lines) +
+            "```<|im_end|>\n<|im_start|>assistant\n```python\n")
+
+
+def case_stream(target, n_streams, seed, n=128, prompt=lambda seed: text_of(12, seed), temperature=0):
+    streams = ask(target, [prompt(seed * 100 + i) for i in range(n_streams)], n, temperature=temperature)
     ends = [s.finish() for s in streams]
     if n_streams == 1:
         first, last, _, tokens = ends[0]
@@ -182,6 +191,10 @@ CASES = {  # name: (what is printed, function, more is better)
     "decode8": ("8 streams, tokens/s in total", lambda t, s: case_stream(t, 8, s), True),
     "decode16": ("16 streams, tokens/s in total", lambda t, s: case_stream(t, 16, s, 96), True),
     "decode64": ("64 streams, tokens/s in total", lambda t, s: case_stream(t, 64, s, 64), True),
+    "edit1": ("1 stream that copies its prompt, tokens/s", lambda t, s: case_stream(t, 1, s, prompt=edit_of), True),
+    "edit16": ("16 streams that copy their prompts, tokens/s", lambda t, s: case_stream(t, 16, s, prompt=edit_of), True),
+    "free1": ("1 stream of free text (temperature 1.2), tokens/s", lambda t, s: case_stream(t, 1, s, temperature=1.2), True),
+    "free16": ("16 streams of free text, tokens/s", lambda t, s: case_stream(t, 16, s, temperature=1.2), True),
     "prompt512": ("prompt of about 512 tokens, tokens/s", lambda t, s: case_prompt(t, 480, s), True),
     "prompt1300": ("prompt of about 1,300 tokens, tokens/s", lambda t, s: case_prompt(t, 1220, s), True),
     "mixed": ("8 prompts of 360 + 64 new each, tokens/s", lambda t, s: case_mixed(t, s)[0], True),
@@ -258,4 +271,5 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

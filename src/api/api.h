@@ -42,6 +42,7 @@ struct api_config {
     bool loopback;             /* the listener is a loopback address: the host check applies */
     u32 num_ctx_default;       /* OLLAMA_CONTEXT_LENGTH, else 4096 */
     i64 keep_alive_ns_default; /* OLLAMA_KEEP_ALIVE, else 5 minutes; < 0 = for ever */
+    i32 go_template;           /* OLLAMA_GO_TEMPLATE: 1 = Go templates always win, -1 = Jinja does, 0 = unset */
     bool debug;                /* MINKA_DEBUG=1: logits hash in final objects */
 };
 

@@ -225,6 +225,8 @@ void call_gone(struct call *c) {
         upload_gone(c);
     if (c->transfer_id)
         c->api->transfers.leave(c->api->transfers.ctx, c->transfer_id);
+    if (c->pending)
+        c->pending_release(c->pending);
     buf_release(&c->out);
     buf_release(&c->text);
     buf_release(&c->think);

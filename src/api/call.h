@@ -57,6 +57,8 @@ struct call {
     u64 request_id;
     struct work *work;     /* while CALL_WORKING */
     struct upload *upload; /* a body that is written to disk as it comes */
+    void *pending;         /* what waits for a transfer, and how to free it */
+    void (*pending_release)(void *pending);
     u64 transfer_id; /* of a pull or push that goes on; 0 = none */
     u64 arrival_ns;
     i64 wall_ns;      /* the time of arrival */
@@ -116,6 +118,7 @@ void handle_chat(struct call *c, struct str body);
 void handle_openai_chat(struct call *c, struct str body);
 void handle_openai_completion(struct call *c, struct str body);
 void handle_show(struct call *c, struct str body);
+void handle_create(struct call *c, struct str body);
 void handle_copy(struct call *c, struct str body);
 void handle_delete(struct call *c, struct str body);
 void handle_blob_head(struct call *c, struct str digest);
@@ -124,6 +127,7 @@ void upload_begin(struct call *c, struct str digest);
 bool upload_piece(struct call *c, struct str piece);
 void upload_end(struct call *c);
 void upload_gone(struct call *c);
+void transfer_progress_json(struct buf *b, const struct transfer_progress *p);
 void handle_pull(struct call *c, struct str body);
 void handle_push(struct call *c, struct str body);
 void handle_version(struct call *c);

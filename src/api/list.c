@@ -82,7 +82,9 @@ static void ps_write(struct call *c, const struct wire_model_state *s, struct st
         models_find(c->api->models, &name, &c->arena, &m, &err) != OK)
         m = (struct model){.name_short = name_text};
     u32 context = c->api->config.num_ctx_default;
-    if (m.facts.context_length)
+    if (s->num_ctx)
+        context = s->num_ctx;
+    else if (m.facts.context_length)
         context = MIN(context, m.facts.context_length);
     json_open(b, '{');
     json_key(b, "name"), json_str(b, m.name_short);
@@ -133,6 +135,7 @@ void handle_ps(struct call *c) {
     json_key(b, "kv"), json_u64(b, s->kv_bytes);
     json_key(b, "scratch"), json_u64(b, s->scratch_bytes);
     json_close(b, '}');
+    json_key(b, "steps"), json_u64(b, s->n_steps_total);
     json_close(b, '}');
     call_reply(c, NATIVE_TYPE);
 }

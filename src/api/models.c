@@ -3,11 +3,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "api/body.h"
 #include "base/log.h"
+#include "chat/template.h"
 
 /* --- names --- */
 
@@ -112,24 +112,18 @@ enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open
     int fd;
     u64 bytes;
     TRY(store_open_blob(s, digest, &fd, &bytes, err));
-    *out = (struct gguf_open){.bytes = (size_t)bytes};
-    out->map = bytes ? mmap(NULL, out->bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    enum status status = OK;
-    if (out->map == MAP_FAILED)
-        status = err_set(err, ERR_CORRUPT, "%.*s cannot be mapped", STR_FMT(digest));
+    *out = (struct gguf_open){0};
+    enum status status = bytes ? mapping_open(fd, bytes, &out->map, err)
+                               : err_set(err, ERR_CORRUPT, "%.*s is empty", STR_FMT(digest));
     close(fd);
-    if (status == OK && (status = gguf_parse(&out->gguf, out->map, out->bytes, err)) != OK)
-        munmap(out->map, out->bytes);
+    if (status == OK && (status = gguf_parse(&out->gguf, out->map.data, bytes, err)) != OK)
+        mapping_close(&out->map);
     return status;
 }
 
 void model_gguf_close(struct gguf_open *g) {
     gguf_release(&g->gguf);
-    munmap(g->map, g->bytes);
-}
-
-static bool mentions(struct str text, const char *word) {
-    return str_find(text, str_of(word), 0) != SIZE_MAX;
+    mapping_close(&g->map);
 }
 
 static const struct gguf_kv *arch_find(const struct gguf *g, struct str arch, const char *key,
@@ -138,7 +132,6 @@ static const struct gguf_kv *arch_find(const struct gguf *g, struct str arch, co
     return gguf_find(g, (struct str){buf, (size_t)n});
 }
 
-/* Which words of a Jinja template stand for which capability is the reference's rule. */
 static void facts_read(const struct gguf *g, struct model_facts *f) {
     char key[256];
     struct str arch = STR_NONE, text = STR_NONE;
@@ -153,11 +146,9 @@ static void facts_read(const struct gguf *g, struct model_facts *f) {
     f->vision = arch_find(g, arch, "vision.block_count", key) != NULL;
     f->audio = arch_find(g, arch, "audio.block_count", key) != NULL;
     f->has_template = gguf_get_str(g, STR("tokenizer.chat_template"), &text) && text.n > 0;
-    f->template_tools = mentions(text, "tools") || mentions(text, "tool_call");
-    f->template_thinking =
-        (mentions(text, "<think>") && mentions(text, "</think>")) ||
-        ((mentions(text, "content.split('</think>')") || mentions(text, "content.split(\"</think>\")")) &&
-         !mentions(text, "reasoning_content") && !mentions(text, "<SPECIAL_12>"));
+    struct template_style style;
+    style_of_jinja(text, &style);
+    f->template_can = style.can;
 }
 
 struct facts_entry {
@@ -165,19 +156,33 @@ struct facts_entry {
     struct model_facts facts;
 };
 
-struct models {
-    struct store *store;
-    struct facts_entry *facts; /* [n_facts]; one for each blob ever asked about */
-    u32 n_facts, cap_facts;
+/* What a TEMPLATE layer can do, or why it is not understood. */
+struct layer_entry {
+    char digest[72];
+    struct template_can can;
+    char *error; /* NULL: none */
 };
 
-struct models *models_new(struct store *store) {
+struct models {
+    struct store *store;
+    i32 go_template;
+    struct facts_entry *facts; /* [n_facts]; one for each blob ever asked about */
+    u32 n_facts, cap_facts;
+    struct layer_entry *layers; /* [n_layers] */
+    u32 n_layers, cap_layers;
+};
+
+struct models *models_new(struct store *store, i32 go_template) {
     struct models *m = xcalloc(1, sizeof *m);
     m->store = store;
+    m->go_template = go_template;
     return m;
 }
 
 void models_free(struct models *m) {
+    for (u32 i = 0; i < m->n_layers; i++)
+        free(m->layers[i].error);
+    free(m->layers);
     free(m->facts);
     free(m);
 }
@@ -207,6 +212,49 @@ static bool facts_get(struct models *ms, struct str digest, struct model_facts *
     return true;
 }
 
+/* --- TEMPLATE layers --- */
+
+static const struct layer_entry *layer_get(struct models *ms, const char *digest, struct str text) {
+    for (u32 i = 0; i < ms->n_layers; i++)
+        if (strcmp(ms->layers[i].digest, digest) == 0)
+            return &ms->layers[i];
+    if (ms->n_layers == ms->cap_layers) {
+        ms->cap_layers = MAX(16u, ms->cap_layers * 2);
+        ms->layers = xrealloc(ms->layers, ms->cap_layers * sizeof *ms->layers);
+    }
+    struct layer_entry *e = &ms->layers[ms->n_layers++];
+    struct chat_template *t;
+    struct err err;
+    *e = (struct layer_entry){0};
+    snprintf(e->digest, sizeof e->digest, "%s", digest);
+    if (template_open(text, TEMPLATE_GO, &t, &err) == OK) {
+        e->can = template_style(t)->can;
+        template_close(t);
+    } else {
+        e->error = xstrdup(err.text);
+    }
+    return e;
+}
+
+/* Which template renders: the reference's rule. A layer wins over the file's template unless that can do more. */
+static void template_choose(struct models *ms, struct model *m) {
+    const struct store_layer *layer = NULL;
+    for (u32 i = 0; i < m->stored.n_layers; i++)
+        if (str_is(m->stored.layers[i].media_type, "application/vnd.ollama.image.template"))
+            layer = &m->stored.layers[i];
+    m->can = m->facts.template_can;
+    if (!layer || !m->stored.template_text.n)
+        return;
+    const struct layer_entry *e = layer_get(ms, layer->digest, m->stored.template_text);
+    bool jinja = ms->go_template < 0 ||
+                 (ms->go_template == 0 && style_prefers_jinja(&m->facts.template_can, &e->can));
+    if (m->facts.has_template && jinja)
+        return;
+    m->uses_go = true;
+    m->can = e->can;
+    m->template_error = e->error;
+}
+
 /* --- models --- */
 
 void models_describe(struct models *ms, const struct store_model *stored, struct arena *a,
@@ -221,6 +269,7 @@ void models_describe(struct models *ms, const struct store_model *stored, struct
         out->projector |= str_is(stored->layers[i].media_type, "application/vnd.ollama.image.projector");
         out->adapter |= str_is(stored->layers[i].media_type, "application/vnd.ollama.image.adapter");
     }
+    template_choose(ms, out);
 }
 
 enum status models_find(struct models *ms, const struct model_name *name, struct arena *a, struct model *out,
@@ -234,23 +283,18 @@ enum status models_find(struct models *ms, const struct model_name *name, struct
 static const char *const capability_names[CAN_COUNT] = {"tools",  "thinking", "completion", "embedding",
                                                         "vision", "audio",    "insert"};
 
-/* The Jinja template of the file is what renders; a Go template counts only where there is none. */
-static bool go_mentions(const struct model *m, const char *variable) {
-    return !m->facts.has_template && mentions(m->stored.template_text, variable);
-}
-
 bool api_model_can(const struct model *m, enum capability c) {
     for (u32 i = 0; i < m->config.n_capabilities; i++)
         if (str_is(m->config.capabilities[i], capability_names[c]))
             return true;
     switch (c) {
-    case CAN_TOOLS: return m->facts.template_tools || go_mentions(m, ".Tools");
-    case CAN_THINKING: return m->facts.template_thinking || go_mentions(m, ".Thinking");
+    case CAN_TOOLS: return m->can.tools;
+    case CAN_THINKING: return m->can.thinking;
     case CAN_COMPLETION: return m->has_facts && !m->facts.embedding;
     case CAN_EMBEDDING: return m->facts.embedding;
     case CAN_VISION: return m->facts.vision || m->projector;
     case CAN_AUDIO: return m->facts.audio;
-    case CAN_INSERT: return go_mentions(m, ".Suffix");
+    case CAN_INSERT: return m->can.insert;
     case CAN_COUNT: break;
     }
     return false;

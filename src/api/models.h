@@ -6,6 +6,8 @@
 #include <jansson.h>
 
 #include "base/buf.h"
+#include "base/mapping.h"
+#include "chat/style.h"
 #include "gguf/gguf.h"
 #include "store/store.h"
 
@@ -20,7 +22,8 @@ struct model_config {
 /* What the metadata of a GGUF file says; the same for ever, since blobs never change. */
 struct model_facts {
     u32 context_length, embedding_length, file_type; /* 0 = not said */
-    bool has_file_type, has_template, template_tools, template_thinking;
+    bool has_file_type, has_template;
+    struct template_can template_can; /* of the Jinja template */
     bool embedding, vision, audio;
 };
 
@@ -31,6 +34,9 @@ struct model {
     bool has_facts;
     struct str name_short, name_full;
     bool projector, adapter; /* has such layers */
+    bool uses_go;            /* the TEMPLATE layer renders, not the file's template */
+    const char *template_error; /* why that layer is not understood, or NULL */
+    struct template_can can; /* what the template that renders can do */
 };
 
 enum capability {
@@ -54,7 +60,8 @@ enum name_fault { NAME_OK, NAME_EMPTY, NAME_INVALID, NAME_CONFLICT, NAME_CLOUD }
 enum name_fault model_ref_parse(struct str text, struct model_name *out, struct err *err);
 
 struct models;
-struct models *models_new(struct store *store) MUST_USE;
+/* go_template: as in api_config. */
+struct models *models_new(struct store *store, i32 go_template) MUST_USE;
 void models_free(struct models *m);
 /* Everything about one name. ERR_NOT_FOUND if the store lacks it. */
 enum status models_find(struct models *ms, const struct model_name *name, struct arena *a, struct model *out,
@@ -65,8 +72,7 @@ void models_describe(struct models *ms, const struct store_model *stored, struct
 /* A GGUF blob, mapped and parsed. */
 struct gguf_open {
     struct gguf gguf;
-    void *map;
-    size_t bytes;
+    struct mapping map;
 };
 enum status model_gguf_open(struct store *s, struct str digest, struct gguf_open *out,
                             struct err *err) MUST_USE;

@@ -3,6 +3,7 @@
 
 #include "api/resolve.h"
 #include "base/limit.h"
+#include "chat/template.h"
 
 /* The fields of both routes; a route's table says which of them it has. */
 struct native_fields {
@@ -51,7 +52,6 @@ struct native {
     struct message_list messages;
     i64 keep_alive_ns;
     bool keep_alive_given;
-    bool think_wanted; /* true or a level */
 };
 
 /* --- values that are checked before the model is looked up, as decoding does in the reference --- */
@@ -62,8 +62,7 @@ static enum status think_read(struct native *n, struct err *err) {
     if (!v)
         return OK;
     if (json_is_boolean(v)) {
-        n->think_wanted = json_is_true(v);
-        n->request.think = n->think_wanted ? GEN_THINK_ON : GEN_THINK_OFF;
+        n->request.think = json_is_true(v) ? GEN_THINK_ON : GEN_THINK_OFF;
         return OK;
     }
     if (!json_is_string(v))
@@ -72,7 +71,6 @@ static enum status think_read(struct native *n, struct err *err) {
             "think must be a boolean or string (\"high\", \"medium\", \"low\", \"max\", true, or false)");
     for (u32 i = 0; i < ARRAY_LEN(levels); i++)
         if (str_is(json_text(v), levels[i])) {
-            n->think_wanted = true;
             n->request.think = (enum gen_think)(GEN_THINK_LOW + MIN(i, 2u));
             return OK;
         }
@@ -102,11 +100,18 @@ static enum status common_read(struct native *n, struct err *err) {
 
 /* --- what the model must be able to do, and what minka cannot yet --- */
 
-static enum status format_check(const json_t *v, struct err *err) {
+static enum status format_read(struct native *n, struct err *err) {
+    const json_t *v = n->f.format;
     if (!v || (json_is_string(v) && json_string_length(v) == 0))
         return OK;
-    if (json_is_object(v) || (json_is_string(v) && str_is(json_text(v), "json")))
-        return unsupported("format", err);
+    if (json_is_string(v) && str_is(json_text(v), "json")) {
+        n->request.format = GEN_FORMAT_JSON;
+        return OK;
+    }
+    if (json_is_object(v)) {
+        resolve_schema(n->call, v, &n->request);
+        return OK;
+    }
     struct buf b = {0};
     json_write(&b, v);
     err_set(err, ERR_INVALID, "invalid format: %.*s; expected \"json\" or a valid JSON Schema object",
@@ -115,16 +120,25 @@ static enum status format_check(const json_t *v, struct err *err) {
     return ERR_INVALID;
 }
 
-static enum status think_check(const struct native *n, struct err *err) {
-    return n->think_wanted ? think_refuse(n->call, &n->model, "think", err) : OK;
+static enum status suffix_check(const struct native *n, struct err *err) {
+    if (n->f.suffix.n && !api_model_can(&n->model, CAN_INSERT))
+        return err_set(err, ERR_INVALID, "%.*s does not support insert", STR_FMT(n->model.name_full));
+    return OK;
 }
 
-static enum status suffix_check(const struct native *n, struct err *err) {
-    if (n->f.suffix.n == 0)
+/* The request's own template, always a Go one. What it gets wrong is answered as the reference does. */
+static enum status template_read(struct native *n, struct err *err) {
+    struct chat_template *t;
+    if (n->f.template_.n == 0)
         return OK;
-    if (!api_model_can(&n->model, CAN_INSERT))
-        return err_set(err, ERR_INVALID, "%.*s does not support insert", STR_FMT(n->model.name_full));
-    return unsupported("suffix", err);
+    enum status status = template_open(n->f.template_, TEMPLATE_GO, &t, err);
+    if (status != OK) {
+        n->call->refused_code = 500;
+        return status;
+    }
+    template_close(t);
+    n->request.chat_template = n->f.template_;
+    return OK;
 }
 
 /* --- both routes, after the model is known --- */
@@ -185,9 +199,17 @@ static enum status generate_prompt(struct native *n, struct err *err) {
         r->prompt = n->f.prompt;
         return OK;
     }
-    r->form = GEN_FORM_CHAT;
     r->want_context = !r->render_only;
+    resolve_template(&n->model, r);
+    TRY(template_read(n, err));
     TRY(context_read(n, err));
+    if (n->f.suffix.n) {
+        r->form = GEN_FORM_FILL;
+        r->prompt = n->f.prompt;
+        r->suffix = n->f.suffix;
+        return OK;
+    }
+    r->form = GEN_FORM_CHAT;
     TRY(system_add(n, n->f.system.n ? n->f.system : n->model.stored.system, err));
     if (!n->f.context)
         TRY(resolve_messages(n->call, &n->model, &n->messages, err));
@@ -195,19 +217,17 @@ static enum status generate_prompt(struct native *n, struct err *err) {
     return message_add(&n->messages, &n->call->arena, &user, err);
 }
 
-static enum status generate_unsupported(const struct native *n, struct err *err) {
-    if (n->f.template_.n)
-        return unsupported("template", err);
+static enum status generate_unsupported(struct native *n, struct err *err) {
     if (json_array_size(n->f.images))
         return unsupported("images", err);
-    return format_check(n->f.format, err);
+    return format_read(n, err);
 }
 
 static enum status generate_build(struct native *n, struct err *err) {
     struct native_fields *f = &n->f;
     if (f->raw == TRI_TRUE && (f->template_.n || f->system.n || json_array_size(f->context)))
         return err_set(err, ERR_INVALID, "raw mode does not support template, system, or context");
-    TRY(think_check(n, err));
+    TRY(think_check(n->call, &n->model, &n->request, err));
     TRY(resolve_completion(n->call, &n->model, "generate", err));
     TRY(suffix_check(n, err));
     TRY(options_read(n, err));
@@ -234,20 +254,19 @@ static enum status generate_run(struct native *n, const json_t *root, struct err
 /* --- chat --- */
 
 static enum status chat_build(struct native *n, struct err *err) {
-    TRY(think_check(n, err));
-    if (json_array_size(n->f.tools) && !api_model_can(&n->model, CAN_TOOLS))
-        return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(n->model.name_full));
+    TRY(think_check(n->call, &n->model, &n->request, err));
+    TRY(resolve_tools(n->call, &n->model, n->f.tools, &n->request, err));
     TRY(resolve_completion(n->call, &n->model, "chat", err));
     TRY(options_read(n, err));
     n->request.form = GEN_FORM_CHAT;
     n->request.load_only = json_array_size(n->f.messages) == 0;
     if (n->request.load_only)
         return OK;
-    if (json_array_size(n->f.tools))
-        return unsupported("tools", err);
-    TRY(format_check(n->f.format, err));
+    resolve_template(&n->model, &n->request);
+    TRY(format_read(n, err));
     struct message_list own = {0};
     TRY(messages_read(&own, n->f.messages, &n->call->arena, err));
+    thoughts_cut(&n->model, own.items, own.n);
     if (own.items[0].role != ROLE_SYSTEM)
         TRY(system_add(n, n->model.stored.system, err));
     TRY(resolve_messages(n->call, &n->model, &n->messages, err));

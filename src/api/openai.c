@@ -6,7 +6,7 @@
 
 struct openai_fields {
     struct str model, prompt, suffix, reasoning_effort, user;
-    json_t *messages, *tools, *stream_options, *response_format, *reasoning, *stop;
+    json_t *messages, *tools, *tool_choice, *stream_options, *response_format, *reasoning, *stop;
     enum tri stream, logprobs, render_only;
     struct maybe_int max_tokens, max_completion_tokens, seed, top_logprobs, n_logprobs;
     struct maybe_real temperature, top_p, frequency_penalty, presence_penalty;
@@ -30,6 +30,7 @@ static const struct field chat_fields[] = {
     FIELD(openai_fields, max_completion_tokens, "max_completion_tokens", FIELD_INT),
     FIELD(openai_fields, response_format, "response_format", FIELD_OBJECT),
     FIELD(openai_fields, tools, "tools", FIELD_LIST),
+    FIELD(openai_fields, tool_choice, "tool_choice", FIELD_ANY),
     FIELD(openai_fields, reasoning, "reasoning", FIELD_OBJECT),
     FIELD(openai_fields, reasoning_effort, "reasoning_effort", FIELD_STR),
     FIELD(openai_fields, logprobs, "logprobs", FIELD_BOOL),
@@ -248,19 +249,44 @@ static enum status effort_read(struct openai *o, struct err *err) {
                    STR_FMT(effort));
 }
 
-static enum status think_check(const struct openai *o, struct err *err) {
-    bool wanted = o->request.think != GEN_THINK_DEFAULT && o->request.think != GEN_THINK_OFF;
-    return wanted ? think_refuse(o->call, &o->model, "reasoning_effort", err) : OK;
+/* "auto", "none", "required", or one function by its name. */
+static enum status tool_choice_read(struct openai *o, struct err *err) {
+    static const struct {
+        const char *text;
+        enum gen_tools choice;
+    } words[] = {{"auto", GEN_TOOLS_AUTO}, {"none", GEN_TOOLS_NONE}, {"required", GEN_TOOLS_REQUIRED}};
+    const json_t *v = o->f.tool_choice, *tool;
+    struct gen_request *r = &o->request;
+    size_t i;
+    if (!v)
+        return OK;
+    for (i = 0; i < ARRAY_LEN(words); i++)
+        if (json_is_string(v) && str_is(json_text(v), words[i].text)) {
+            r->tool_choice = words[i].choice;
+            return r->tool_choice == GEN_TOOLS_REQUIRED && json_array_size(o->f.tools) == 0
+                       ? err_set(err, ERR_INVALID, "tool_choice is \"required\", but there are no tools")
+                       : OK;
+        }
+    r->tool_choice = GEN_TOOLS_ONE;
+    r->tool_choice_name = json_text(json_object_get(json_object_get(v, "function"), "name"));
+    if (r->tool_choice_name.n == 0)
+        return err_set(err, ERR_INVALID, "invalid tool_choice: it is \"auto\", \"none\", \"required\" or "
+                                         "{\"type\":\"function\",\"function\":{\"name\":...}}");
+    json_array_foreach(o->f.tools, i, tool) if (str_eq(
+        json_text(json_object_get(json_object_get(tool, "function"), "name")), r->tool_choice_name)) return OK;
+    return err_set(err, ERR_INVALID, "tool_choice names \"%.*s\", which is none of the tools",
+                   STR_FMT(r->tool_choice_name));
 }
 
-static enum status format_check(const json_t *v, struct err *err) {
+/* Types other than these two are plain text, as in the reference. */
+static void format_read(struct openai *o) {
+    const json_t *v = o->f.response_format;
     struct str type = str_trim(json_text(json_object_get(v, "type")));
+    const json_t *schema = json_object_get(json_object_get(v, "json_schema"), "schema");
     if (str_eq_nocase(type, STR("json_object")))
-        return unsupported("response_format", err);
-    if (str_eq_nocase(type, STR("json_schema")) &&
-        json_object_get(json_object_get(v, "json_schema"), "schema"))
-        return unsupported("response_format", err);
-    return OK;
+        o->request.format = GEN_FORMAT_JSON;
+    else if (str_eq_nocase(type, STR("json_schema")) && schema)
+        resolve_schema(o->call, schema, &o->request);
 }
 
 /* `stop`: text, or an array whose other members are skipped (chat) or refused (completion). */
@@ -352,14 +378,15 @@ static enum status chat_messages(struct openai *o, struct err *err) {
 
 static enum status chat_build(struct openai *o, struct err *err) {
     struct message_list own = o->messages;
-    TRY(think_check(o, err));
-    if (json_array_size(o->f.tools) && !api_model_can(&o->model, CAN_TOOLS))
-        return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(o->model.name_full));
+    TRY(think_check(o->call, &o->model, &o->request, err));
+    TRY(resolve_tools(o->call, &o->model, o->f.tools, &o->request, err));
     TRY(resolve_completion(o->call, &o->model, "chat", err));
     TRY(options_read(o, false, err));
-    if (json_array_size(o->f.tools))
-        return unsupported("tools", err);
-    TRY(format_check(o->f.response_format, err));
+    if (o->request.tool_choice >= GEN_TOOLS_REQUIRED)
+        return unsupported("tool_choice", err);
+    resolve_template(&o->model, &o->request);
+    thoughts_cut(&o->model, own.items, own.n);
+    format_read(o);
     o->messages = (struct message_list){0};
     o->request.load_only = own.n == 0; /* all messages had empty part lists */
     if (own.n && own.items[0].role != ROLE_SYSTEM)
@@ -375,6 +402,7 @@ static enum status chat_run(struct openai *o, const json_t *root, struct err *er
     common_read(o, "chatcmpl");
     TRY(chat_messages(o, err));
     TRY(effort_read(o, err));
+    TRY(tool_choice_read(o, err));
     TRY(logprobs_read(o, o->f.top_logprobs.v, err));
     o->request.logprobs = o->f.logprobs == TRI_TRUE;
     TRY(resolve_model(o->call, NAME_STYLE_CHAT, &o->model, err));
@@ -393,8 +421,13 @@ static enum status completion_build(struct openai *o, struct err *err) {
     o->request.load_only = o->f.prompt.n == 0;
     if (o->request.load_only)
         return OK;
-    if (o->f.suffix.n)
-        return unsupported("suffix", err);
+    resolve_template(&o->model, &o->request);
+    if (o->f.suffix.n) {
+        o->request.form = GEN_FORM_FILL;
+        o->request.prompt = o->f.prompt;
+        o->request.suffix = o->f.suffix;
+        return OK;
+    }
     TRY(system_add(o, err));
     TRY(resolve_messages(o->call, &o->model, &o->messages, err));
     struct gen_message user = {.role = ROLE_USER, .content = o->f.prompt};

@@ -37,7 +37,7 @@ static const struct option options[] = {
     {"main_gpu", OPTION_INT, 0, 4},
     {"use_mmap", OPTION_BOOL, 0, 8},
     {"num_thread", OPTION_INT, 0, 16},
-    {"draft_num_predict", OPTION_INT, 0, 32},
+    {"draft_num_predict", OPTION_INT, AT(draft_num_predict), 0},
 };
 
 const char *options_load_time_name(u32 i) {
@@ -51,6 +51,7 @@ void options_init(struct options *o) {
     *o = (struct options){
         .num_keep = 4,
         .num_predict = -1,
+        .draft_num_predict = LIMIT_DRAFT,
         .seed = -1,
         .top_k = 40,
         .repeat_last_n = 64,
@@ -160,6 +161,7 @@ void options_resolve(const struct options *o, u32 num_ctx_default, u32 trained_c
     r->num_ctx = (u32)clamp(ctx, 4, LIMIT_NUM_CTX);
     i64 most = (i64)LIMIT_PREDICT_CONTEXTS * r->num_ctx;
     r->num_predict = (u32)(o->num_predict < 0 || o->num_predict > most ? most : o->num_predict);
+    r->draft_max = (u32)clamp(o->draft_num_predict, 0, LIMIT_DRAFT);
     r->num_keep = o->num_keep < 0 ? r->num_ctx : (u32)MIN(o->num_keep, (i64)r->num_ctx);
     r->stop = o->stop;
     r->n_stop = o->n_stop;

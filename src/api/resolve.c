@@ -41,6 +41,14 @@ enum status unsupported(const char *field, struct err *err) {
     return err_set(err, ERR_UNSUPPORTED, "%s is not supported by minka yet", field);
 }
 
+void resolve_schema(struct call *c, const json_t *schema, struct gen_request *r) {
+    struct buf text = {0};
+    json_write(&text, schema);
+    r->format = GEN_FORMAT_SCHEMA;
+    r->schema = arena_str(&c->arena, buf_str(&text));
+    buf_release(&text);
+}
+
 /* `"<name as asked>" does not support <what>`. */
 static enum status model_cannot(const struct call *c, const char *what, struct err *err) {
     struct buf quoted = {0};
@@ -50,8 +58,10 @@ static enum status model_cannot(const struct call *c, const char *what, struct e
     return ERR_INVALID;
 }
 
-enum status think_refuse(const struct call *c, const struct model *m, const char *field, struct err *err) {
-    return api_model_can(m, CAN_THINKING) ? unsupported(field, err) : model_cannot(c, "thinking", err);
+enum status think_check(const struct call *c, const struct model *m, const struct gen_request *r,
+                        struct err *err) {
+    bool wanted = r->think != GEN_THINK_DEFAULT && r->think != GEN_THINK_OFF;
+    return wanted && !api_model_can(m, CAN_THINKING) ? model_cannot(c, "thinking", err) : OK;
 }
 
 enum status resolve_completion(const struct call *c, const struct model *m, const char *route,
@@ -62,10 +72,51 @@ enum status resolve_completion(const struct call *c, const struct model *m, cons
         return model_cannot(c, route, err);
     if (m->adapter)
         return unsupported("a model with an ADAPTER", err);
-    struct str own = str_trim(m->stored.template_text);
-    if (own.n && !m->facts.has_template && !str_is(own, "{{ .Prompt }}"))
-        return unsupported("the Go TEMPLATE of this model", err);
+    if (m->template_error)
+        return err_set(err, ERR_CORRUPT, "the TEMPLATE of this model is not understood: %s", m->template_error);
     return OK;
+}
+
+void resolve_template(const struct model *m, struct gen_request *r) {
+    if (m->uses_go)
+        r->chat_template = m->stored.template_text;
+    if (r->think == GEN_THINK_DEFAULT && api_model_can(m, CAN_THINKING))
+        r->think = GEN_THINK_ON;
+}
+
+static bool is_function(const json_t *tool) {
+    const json_t *name = json_object_get(json_object_get(tool, "function"), "name");
+    return json_is_string(name) && json_string_length(name) > 0;
+}
+
+enum status resolve_tools(struct call *c, const struct model *m, const json_t *tools, struct gen_request *r,
+                          struct err *err) {
+    size_t i;
+    json_t *tool;
+    if (json_array_size(tools) == 0)
+        return OK;
+    if (!api_model_can(m, CAN_TOOLS))
+        return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(m->name_full));
+    json_array_foreach(tools, i, tool) if (!is_function(tool)) return err_set(
+        err, ERR_INVALID, "tools[%zu] is no function with a name", i);
+    struct buf b = {0};
+    json_write(&b, tools);
+    r->tools = arena_str(&c->arena, buf_str(&b));
+    buf_release(&b);
+    return OK;
+}
+
+void thoughts_cut(const struct model *m, struct gen_message *messages, u32 n) {
+    bool family = str_is(m->config.family, "qwen3") || str_is(str_of(m->stored.name.model), "deepseek-r1");
+    u32 last_user = n;
+    while (last_user > 0 && messages[last_user - 1].role != ROLE_USER)
+        last_user--;
+    for (u32 i = 0; family && i < last_user; i++) {
+        struct str content = str_trim(messages[i].content);
+        size_t end = str_find(content, STR("</think>"), 0);
+        if (messages[i].role == ROLE_ASSISTANT && str_starts(content, STR("<think>")) && end != SIZE_MAX)
+            messages[i].content = str_trim(str_slice(content, end + 8, content.n));
+    }
 }
 
 /* --- parameters --- */

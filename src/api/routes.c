@@ -40,6 +40,10 @@ static void route_show(struct call *c, struct str body, struct str tail) {
     (void)tail;
     handle_show(c, body);
 }
+static void route_create(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_create(c, body);
+}
 static void route_copy(struct call *c, struct str body, struct str tail) {
     (void)tail;
     handle_copy(c, body);
@@ -113,6 +117,7 @@ static const struct route routes[] = {
     {"GET HEAD", "/api/tags", DIALECT_NATIVE, route_tags},
     {"GET", "/api/ps", DIALECT_NATIVE, route_ps},
     {"POST", "/api/show", DIALECT_NATIVE, route_show},
+    {"POST", "/api/create", DIALECT_NATIVE, route_create},
     {"POST", "/api/copy", DIALECT_NATIVE, route_copy},
     {"DELETE", "/api/delete", DIALECT_NATIVE, route_delete},
     {"POST", "/api/blobs/:digest", DIALECT_NATIVE, NULL, .pieces = true},
@@ -131,7 +136,6 @@ static const struct route routes[] = {
     {"POST", "/api/experimental/web_search", DIALECT_NATIVE, route_web_search},
     {"POST", "/api/experimental/web_fetch", DIALECT_NATIVE, route_web_fetch},
     /* Routes of the reference that have no handler yet. */
-    {"POST", "/api/create", DIALECT_NATIVE, NULL},
     {"POST", "/api/embed", DIALECT_NATIVE, NULL},
     {"POST", "/api/embeddings", DIALECT_NATIVE, NULL},
     {"GET", "/api/experimental/model-recommendations", DIALECT_NATIVE, NULL},
@@ -368,7 +372,7 @@ struct api *api_new(const struct api_config *config, struct store *store, const 
     a->config.version = arena_str(&a->arena, config->version);
     a->config.origins = arena_str(&a->arena, config->origins);
     a->store = store;
-    a->models = models_new(store);
+    a->models = models_new(store, a->config.go_template);
     a->backend = *backend;
     origins_init(&a->origins, a->config.origins, &a->arena);
     return a;

@@ -4,6 +4,7 @@
 
 #include "api/call.h"
 #include "base/limit.h"
+#include "store/modelfile.h"
 
 #define NATIVE_TYPE "application/json; charset=utf-8"
 #define DEFAULT_TEMPLATE "{{ .Prompt }}"
@@ -61,25 +62,15 @@ static void parameters_text(struct buf *b, const json_t *params) {
     }
 }
 
-static void modelfile_quote(struct buf *b, struct str s) {
-    bool quote = str_find(s, STR("\n"), 0) != SIZE_MAX || (s.n && (s.p[0] == ' ' || s.p[s.n - 1] == ' '));
-    const char *mark = !quote ? "" : str_find(s, STR("\""), 0) != SIZE_MAX ? "\"\"\"" : "\"";
-    buf_add_str(b, str_of(mark));
-    buf_add_str(b, s);
-    buf_add_str(b, str_of(mark));
-    buf_add_char(b, '\n');
-}
-
-static void modelfile_line(struct buf *b, const char *command, struct str value) {
-    buf_add_str(b, str_of(command));
-    modelfile_quote(b, value);
+static void modelfile_line(struct buf *b, enum modelfile_command command, struct str key, struct str value) {
+    struct modelfile_line line = {command, key, value};
+    modelfile_print(b, &line);
 }
 
 static void modelfile_parameter(struct buf *b, const char *key, const json_t *v) {
     struct buf text = {0};
     value_text(&text, v, false);
-    buf_printf(b, "PARAMETER %s ", key);
-    modelfile_quote(b, buf_str(&text));
+    modelfile_line(b, MODELFILE_PARAMETER, str_of(key), buf_str(&text));
     buf_release(&text);
 }
 
@@ -89,18 +80,14 @@ static void modelfile_messages(struct buf *b, struct str messages) {
     size_t i;
     if (!messages.n || body_parse(messages, &root, &err) != OK)
         return;
-    json_array_foreach(root, i, v) {
-        buf_add_str(b, STR("MESSAGE "));
-        buf_add_str(b, json_text(json_object_get(v, "role")));
-        buf_add_char(b, ' ');
-        modelfile_quote(b, json_text(json_object_get(v, "content")));
-    }
+    json_array_foreach(root, i, v) modelfile_line(b, MODELFILE_MESSAGE, json_text(json_object_get(v, "role")),
+                                                  json_text(json_object_get(v, "content")));
     json_decref(root);
 }
 
 /* Every layer of a kind; the licenses are separate there, while store_model joins them. */
 static void modelfile_layers(struct call *c, struct buf *b, const struct model *m, const char *media,
-                             const char *command, bool as_path) {
+                             enum modelfile_command command, bool as_path) {
     for (u32 i = 0; i < m->stored.n_layers; i++) {
         const struct store_layer *layer = &m->stored.layers[i];
         struct str text;
@@ -111,7 +98,7 @@ static void modelfile_layers(struct call *c, struct buf *b, const struct model *
             text = store_blob_path(c->api->store, str_of(layer->digest), &c->arena);
         else if (store_read_blob(c->api->store, str_of(layer->digest), &c->arena, &text, &err) != OK)
             continue;
-        modelfile_line(b, command, text);
+        modelfile_line(b, command, STR_NONE, text);
     }
 }
 
@@ -126,21 +113,21 @@ static void modelfile_text(struct call *c, struct buf *b, const struct model *m,
                        "# To build a new Modelfile based on this, replace FROM with:\n# FROM "));
     buf_add_str(b, m->name_short);
     buf_add_str(b, STR("\n\n"));
-    modelfile_layers(c, b, m, MEDIA "model", "FROM ", true);
-    modelfile_layers(c, b, m, MEDIA "adapter", "ADAPTER ", true);
-    modelfile_layers(c, b, m, MEDIA "draft", "DRAFT ", true);
-    modelfile_layers(c, b, m, MEDIA "projector", "FROM ", true);
-    modelfile_line(b, "TEMPLATE ",
+    modelfile_layers(c, b, m, MEDIA "model", MODELFILE_FROM, true);
+    modelfile_layers(c, b, m, MEDIA "adapter", MODELFILE_ADAPTER, true);
+    modelfile_layers(c, b, m, MEDIA "draft", MODELFILE_DRAFT, true);
+    modelfile_layers(c, b, m, MEDIA "projector", MODELFILE_FROM, true);
+    modelfile_line(b, MODELFILE_TEMPLATE, STR_NONE,
                    m->stored.template_text.n ? m->stored.template_text : STR(DEFAULT_TEMPLATE));
     if (system.n)
-        modelfile_line(b, "SYSTEM ", system);
+        modelfile_line(b, MODELFILE_SYSTEM, STR_NONE, system);
     json_object_foreach((json_t *)params, key, v) {
         if (!json_is_array(v))
             modelfile_parameter(b, key, v);
         else
             json_array_foreach(v, i, item) modelfile_parameter(b, key, item);
     }
-    modelfile_layers(c, b, m, MEDIA "license", "LICENSE ", false);
+    modelfile_layers(c, b, m, MEDIA "license", MODELFILE_LICENSE, false);
     modelfile_messages(b, m->stored.messages);
 }
 
@@ -324,9 +311,9 @@ static enum status show_write(struct call *c, const struct model *m, const struc
         text_member(b, "modelfile", buf_str(&modelfile));
         text_member(b, "parameters", buf_str(&parameters));
         text_member(b, "template",
-                    jinja.n                     ? jinja
-                    : m->stored.template_text.n ? m->stored.template_text
-                                                : STR(DEFAULT_TEMPLATE));
+                    m->uses_go ? m->stored.template_text
+                    : jinja.n  ? jinja
+                               : STR(DEFAULT_TEMPLATE));
         text_member(b, "system", system);
         json_key(b, "details"), details_json(b, m, false);
         messages_member(b, m->stored.messages);

@@ -4,23 +4,47 @@
 
 #include "api/call.h"
 
-size_t time_text(char out[TIME_TEXT_BYTES], i64 wall_ns, bool with_zone) {
-    time_t seconds = (time_t)(wall_ns / 1000000000);
-    u32 fraction = (u32)(wall_ns % 1000000000);
+/* Date and time of a second. Each token of a stream asks for it in UTC, so that of the last one is kept. */
+struct second_text {
+    bool in_utc;
+    time_t seconds;
+    long offset; /* minutes east of UTC */
+    size_t n;
+    char text[TIME_TEXT_BYTES];
+};
+
+static const struct second_text *second_text(time_t seconds, bool with_zone) {
+    static _Thread_local struct second_text last;
     struct tm tm;
+    if (!with_zone && last.in_utc && last.seconds == seconds)
+        return &last;
     if (with_zone)
         localtime_r(&seconds, &tm);
     else
         gmtime_r(&seconds, &tm);
-    size_t n = strftime(out, TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &tm);
+    last = (struct second_text){.in_utc = !with_zone, .seconds = seconds};
+    last.n = strftime(last.text, sizeof last.text, "%Y-%m-%dT%H:%M:%S", &tm);
+    last.offset = with_zone ? tm.tm_gmtoff / 60 : 0;
+    return &last;
+}
+
+size_t time_text(char out[TIME_TEXT_BYTES], i64 wall_ns, bool with_zone) {
+    const struct second_text *s = second_text((time_t)(wall_ns / 1000000000), with_zone);
+    u32 fraction = (u32)(wall_ns % 1000000000);
+    size_t n = s->n;
+    memcpy(out, s->text, n);
     if (fraction) {
-        n += (size_t)snprintf(out + n, TIME_TEXT_BYTES - n, ".%09u", fraction);
-        while (out[n - 1] == '0')
+        out[n] = '.';
+        for (u32 i = 9; i > 0; i--, fraction /= 10)
+            out[n + i] = (char)('0' + fraction % 10);
+        for (n += 10; out[n - 1] == '0';)
             n--;
     }
-    long offset = with_zone ? tm.tm_gmtoff / 60 : 0;
-    if (offset == 0)
-        return n + (size_t)snprintf(out + n, TIME_TEXT_BYTES - n, "Z");
+    long offset = s->offset;
+    if (offset == 0) {
+        out[n] = 'Z';
+        return n + 1;
+    }
     unsigned minutes = (unsigned)(offset < 0 ? -offset : offset);
     return n + (size_t)snprintf(out + n, TIME_TEXT_BYTES - n, "%c%02u:%02u", offset < 0 ? '-' : '+',
                                 minutes / 60 % 24, minutes % 60);

@@ -14,7 +14,7 @@ static const struct field fields[] = {
     FIELD(transfer_fields, stream, "stream", FIELD_BOOL),
 };
 
-static void progress_json(struct buf *b, const struct transfer_progress *p) {
+void transfer_progress_json(struct buf *b, const struct transfer_progress *p) {
     json_open(b, '{');
     json_key(b, "status"), json_str(b, p->status);
     if (p->digest.n)
@@ -31,7 +31,7 @@ static void on_progress(void *ctx, const struct transfer_progress *p) {
     if (c->state == CALL_OVER)
         return;
     buf_clear(&c->out);
-    progress_json(&c->out, p);
+    transfer_progress_json(&c->out, p);
     if (!c->stream)
         return; /* the last line is the answer */
     buf_add_char(&c->out, '\n');

@@ -17,9 +17,14 @@ u32 cpu_features(void);
 /* Processors this process may use at once: the affinity mask, cut to the cgroup's CPU quota (v2 or
  * v1) rounded up; at least 1. */
 u32 cpu_count_usable(void);
-/* Bytes this process may use: the smaller of the cgroup's limit (v2 or v1) and the memory the system
- * reports as available. */
+/* Bytes this process may use: the smaller of the cgroup's limit and the memory available. */
 u64 memory_usable_bytes(void);
+/* What the system reports as available: it falls as this process and others take memory. UINT64_MAX = unknown. */
+u64 memory_available_bytes(void);
+/* Limits of the process's cgroup and those above it, v2 (memory.max, memory.high; cpu.max) or v1, whatever is
+ * mounted; UINT64_MAX and INFINITY without one. root: "" (tests: a folder that holds proc/ and sys/). */
+u64 cgroup_memory_bytes(const char *root);
+f64 cgroup_cpus(const char *root);
 /* Resident bytes of this process, and the part of them that is file mappings. 0 if unknown. */
 u64 memory_resident_bytes(u64 *file_bytes);
 

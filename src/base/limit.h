@@ -27,6 +27,8 @@
 #define LIMIT_STREAM_UNSENT_BYTES (1u << 20)
 #define LIMIT_STREAM_STALL_MS 60000u
 
+/* Files of one create request: models come whole or with a projector. */
+#define LIMIT_CREATE_FILES 64u
 /* Blobs that are uploaded at once, and one of an upload's two buffers: 64 MiB in all. */
 #define LIMIT_UPLOADS 64u
 #define LIMIT_UPLOAD_BYTES (512u << 10)
@@ -51,6 +53,10 @@
 /* Requests that decode at once; each takes a row of every step. */
 #define LIMIT_RUNNING 256u
 #define LIMIT_MODELS 64u
+/* Files mapped at once: each model of the engine, another while one is checked; a listing has one. */
+#define LIMIT_MAPPINGS (2 * LIMIT_MODELS)
+/* Tokens guessed ahead for one request in a step: with the known one a tile of 16 rows. */
+#define LIMIT_DRAFT 15u
 /* Booked for the engine itself: code, threads, requests, wire buffers; measured idle below 10 MiB, and
  * 256 requests with full logprobs stay below the rest. */
 #define LIMIT_ENGINE_FIXED_BYTES (32ull << 20)
@@ -119,8 +125,45 @@
 /* Levels of the evaluators' recursion: a macro that calls itself takes about ten per call; 1000 levels stay
  * below 1 MiB of stack, below 4 MiB in a sanitizer build: threads that render need the default 8 MiB. */
 #define LIMIT_TEMPLATE_EVAL_DEPTH 1000u
+/* A tool call is held until it is complete: files are written by tools, and are rarely larger. */
+#define LIMIT_CALL_BYTES (1u << 20)
+/* Its parsed form: a value takes at most 64 bytes, and two bytes of text. */
+#define LIMIT_CALL_MEMORY_BYTES (64u << 20)
 /* What Jinja's sandbox allows range() to give. */
 #define LIMIT_TEMPLATE_RANGE 100000u
+
+/* --- grammars of constrained answers --- */
+/* Tool collections of agents stay below 200 kB. */
+#define LIMIT_SCHEMA_BYTES (1u << 20)
+/* 24 bytes each; a schema of 100 typical properties takes 5000, an enum one per byte. */
+#define LIMIT_GRAMMAR_NODES (1u << 16)
+#define LIMIT_GRAMMAR_EDGES (1u << 17) /* 12 bytes each */
+/* Subschemas in all their combinations; each is merged once. */
+#define LIMIT_GRAMMAR_RULES 4096u
+/* Members looked at while merging: the time that a hostile schema takes the preparing thread. */
+#define LIMIT_GRAMMAR_MERGES (1u << 20)
+/* Schemas that hold for one value at the same time, and nested choices on the way to it: recursion of ours. */
+#define LIMIT_GRAMMAR_CONJUNCTS 64u
+#define LIMIT_GRAMMAR_CHOICES 24u
+/* Open calls of an answer; a level of JSON takes one or two. At most 254: it is kept in a byte. */
+#define LIMIT_GRAMMAR_DEPTH 200u
+/* States of a pattern's deterministic automaton; most patterns in use take below 100. */
+#define LIMIT_PATTERN_STATES 2048u
+#define LIMIT_PATTERN_BYTES 4096u
+#define LIMIT_PATTERN_REPEAT 1000u
+/* Numbers of an answer have at most this many digits in front of the point, and behind it. */
+#define LIMIT_NUMBER_DIGITS 24u
+/* An integer of an answer fits 64 bits. */
+#define LIMIT_INTEGER_DIGITS 18u
+/* Places in the grammar that one text can be at; a schema where few alternatives are open has below 10. */
+#define LIMIT_GRAMMAR_PLACES 1024u
+/* Places times bytes of the vocabulary that one mask may cost: some 50 ms at worst, once per state. */
+#define LIMIT_GRAMMAR_MASK_WORK (1u << 22)
+/* What a compiled grammar remembers of states and masks. */
+#define LIMIT_GRAMMAR_CACHE_BYTES (256u << 10)
+/* Compiled grammars of one model, those in use and those kept for the next request: some 50 typical ones; they are
+ * in LIMIT_ENGINE_FIXED_BYTES. Beyond it a request with yet another schema gets 503. */
+#define LIMIT_GRAMMARS_BYTES (16u << 20)
 
 /* --- wire --- */
 /* One message; a request body plus its resolved history. */

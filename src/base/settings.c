@@ -199,6 +199,12 @@ enum status settings_read(struct settings *out, struct err *err) {
         out->max_wait_ns = (u64)ns;
     else if (wait.n)
         log_warn("invalid environment variable, using default", "key=MINKA_MAX_WAIT value=\"%.*s\" default=30s", STR_FMT(wait));
+    struct str speculation = env_str("MINKA_SPECULATION");
+    out->speculation = str_is(speculation, "always")                         ? SPECULATION_ALWAYS
+                       : speculation.n == 0 || env_bool("MINKA_SPECULATION") ? SPECULATION_ON
+                                                                             : SPECULATION_OFF;
+    if (env_str("OLLAMA_GO_TEMPLATE").n)
+        out->go_template = env_bool("OLLAMA_GO_TEMPLATE") ? 1 : -1;
     out->kernels = env_text("MINKA_KERNELS");
     struct str debug = env_str("OLLAMA_DEBUG");
     out->debug = str_is(debug, "2") ? 2 : env_bool("OLLAMA_DEBUG");

@@ -5,6 +5,12 @@
 
 #include "base/str.h"
 
+enum speculation {
+    SPECULATION_OFF,
+    SPECULATION_ON,     /* where a step gives more tokens per time with it */
+    SPECULATION_ALWAYS, /* wherever there is a guess: for tests */
+};
+
 struct settings {
     /* OLLAMA_HOST, taken apart: [scheme://]host[:port][/path], or unix:/path. */
     char host[256];      /* without brackets; empty for a Unix socket */
@@ -23,6 +29,8 @@ struct settings {
     u32 n_threads;            /* MINKA_THREADS or OLLAMA_NUM_THREADS; 0 = what the machine gives */
     u64 memory_bytes;         /* MINKA_MEMORY (bytes, or with K, M, G); 0 = what the machine gives */
     u64 max_wait_ns;          /* MINKA_MAX_WAIT (Go duration or seconds), 30 s */
+    enum speculation speculation; /* MINKA_SPECULATION: 0, 1 (default) or always */
+    i32 go_template;          /* OLLAMA_GO_TEMPLATE: 1 or -1 (false) where it is set, else 0 */
     const char *kernels;      /* MINKA_KERNELS; NULL = the fastest */
     u32 debug;                /* OLLAMA_DEBUG: 0 info, 1 debug, 2 trace */
     bool debug_fields;        /* MINKA_DEBUG=1: logits hash in final objects */

@@ -156,6 +156,15 @@ static enum status render_fill(struct chat_work *w) {
     return OK;
 }
 
+/* The context comes from the client. */
+static enum status check_context(const struct gen_request *r, const struct tokenizer *t, struct err *err) {
+    for (u32 i = 0; i < r->n_context; i++)
+        if (r->context[i] >= tokenizer_n_vocab(t))
+            return err_set(err, ERR_INVALID, "context holds %u, but the model's tokens end at %u",
+                           r->context[i], tokenizer_n_vocab(t) - 1);
+    return OK;
+}
+
 static enum status render_form(struct chat_work *w) {
     if (w->r->form == GEN_FORM_RAW) {
         buf_add_str(&w->out->rendered, w->r->prompt);
@@ -171,19 +180,12 @@ static enum status render_form(struct chat_work *w) {
 enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r,
                         struct arena *arena, struct chat_prompt *out, struct err *err) {
     struct chat_work w = {.m = m, .scratch = s, .r = r, .tmpl = m->chat_template, .out = out, .err = err};
-    struct chat_template *own = NULL;
     check(r->num_ctx >= 4);
     w.n_messages = r->n_messages - continues(r);
     buf_clear(&out->rendered);
     out->ids.n = 0;
     out->n_dropped = 0;
+    TRY(check_context(r, m->tokenizer, err));
     TRY(chat_vars_init(&w.vars, m, r, arena, err));
-    if (r->chat_template.n) {
-        bool jinja = str_find(r->chat_template, STR("{%"), 0) != SIZE_MAX;
-        TRY(template_open(r->chat_template, jinja ? TEMPLATE_JINJA : TEMPLATE_GO, &own, err));
-        w.tmpl = own;
-    }
-    enum status status = render_form(&w);
-    template_close(own);
-    return status;
+    return render_form(&w);
 }

@@ -1,4 +1,4 @@
-/* chat.h - from messages to prompt tokens: renders the template, drops the oldest messages until the prompt
+/* chat.h - from messages to prompt tokens: renders the template given, drops the oldest messages until the prompt
  * fits the context, cuts what is still too long as the reference does. */
 #ifndef MINKA_CHAT_H
 #define MINKA_CHAT_H
@@ -9,7 +9,7 @@
 
 struct chat_model {
     const struct tokenizer *tokenizer;
-    const struct chat_template *chat_template; /* the model's own; NULL: the plain default, contents joined */
+    const struct chat_template *chat_template; /* the request's or the model's; NULL: the plain default, contents joined */
 };
 
 /* What the prompt became. The caller owns it and reuses it: what was in it is replaced. */
@@ -31,9 +31,10 @@ void chat_prompt_release(struct chat_prompt *p);
  * Jinja sees: messages {role, content, thinking and reasoning_content, tool_calls {type, function {name,
  * arguments as object}, id}, name and tool_call_id}, tools, add_generation_prompt, bos_token, eos_token,
  * enable_thinking, thinking and reasoning_effort where the request sets think, and the members of
- * template_kwargs. A template in the request is Jinja if it contains "{%", else Go.
+ * template_kwargs.
  *
- * ERR_INVALID: the template refuses the messages (its own text) or a JSON text in r is wrong;
+ * ERR_INVALID: the template refuses the messages (its own text), a JSON text in r is wrong, or the context
+ * holds ids that are no tokens;
  * ERR_UNSUPPORTED: GEN_FORM_FILL without an insert form; ERR_TOO_LARGE: over a limit of templates, or of
  * arena. */
 enum status chat_render(const struct chat_model *m, struct tokenize_scratch *s, const struct gen_request *r,

@@ -12,6 +12,7 @@ struct chat_template {
     enum template_kind kind;
     struct jinja *jinja; /* one of the two */
     struct go_template *go;
+    struct template_style style;
 };
 
 enum status template_open(struct str source, enum template_kind kind, struct chat_template **out,
@@ -23,6 +24,10 @@ enum status template_open(struct str source, enum template_kind kind, struct cha
         free(t);
         return s;
     }
+    if (kind == TEMPLATE_GO)
+        style_of_go(t->go, source, &t->style);
+    else
+        style_of_jinja(source, &t->style);
     *out = t;
     return OK;
 }
@@ -70,21 +75,4 @@ enum status template_render_part(const struct chat_template *t, const struct val
     return s;
 }
 
-static bool mentions(struct str source, const char *const *words) {
-    for (; *words; words++)
-        if (str_find(source, str_of(*words), 0) != SIZE_MAX)
-            return true;
-    return false;
-}
-
-struct template_facts template_facts(struct str source, enum template_kind kind) {
-    static const char *const jinja_tools[] = {"tools", NULL}, *const go_tools[] = {".Tools", NULL},
-                             *const go_insert[] = {".Suffix", NULL};
-    static const char *const jinja_thinking[] = {"enable_thinking", "reasoning_content", "reasoning_effort",
-                                                 "<think>",         ".thinking",         NULL};
-    static const char *const go_thinking[] = {".Thinking", NULL};
-    if (kind == TEMPLATE_GO)
-        return (struct template_facts){mentions(source, go_tools), mentions(source, go_thinking),
-                                       mentions(source, go_insert)};
-    return (struct template_facts){mentions(source, jinja_tools), mentions(source, jinja_thinking), false};
-}
+const struct template_style *template_style(const struct chat_template *t) { return &t->style; }

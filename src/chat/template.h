@@ -5,6 +5,7 @@
 #ifndef MINKA_TEMPLATE_H
 #define MINKA_TEMPLATE_H
 
+#include "chat/style.h"
 #include "chat/value.h"
 
 struct chat_template;
@@ -23,8 +24,7 @@ u64 template_bytes(const struct chat_template *t); /* memory it holds, for the l
 enum status template_render(const struct chat_template *t, const struct value *root, i64 now_unix, i32 utc_offset_s,
                             struct buf *out, struct err *err) MUST_USE;
 
-/* What the source mentions, for capabilities: tools, thinking tags, suffix (Go), system role. */
-struct template_facts { bool tools, thinking, insert; };
-struct template_facts template_facts(struct str source, enum template_kind kind);
+/* What it says about the model's answers; valid while t lives. */
+const struct template_style *template_style(const struct chat_template *t);
 
 #endif

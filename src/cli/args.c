@@ -48,19 +48,28 @@ static enum status long_flag(struct args *a, const char *text, const char *next,
     return OK;
 }
 
-static enum status letters(struct args *a, const char *text, struct err *err) {
+/* Letters of flags, of which the last may take a value: -f FILE, -fFILE, -f=FILE. */
+static enum status letters(struct args *a, const char *text, const char *next, bool *used_next,
+                           struct err *err) {
     for (const char *c = text; *c; c++) {
         if (*c == 'h') {
             a->help = true;
             continue;
         }
         u32 i = 0;
-        while (i < a->n_flags && (a->flags[i].letter != *c || a->flags[i].kind != FLAG_BOOL))
+        while (i < a->n_flags && a->flags[i].letter != *c)
             i++;
         if (i == a->n_flags)
             return err_set(err, ERR_INVALID, "unknown shorthand flag: '%c' in -%s", *c, text);
         a->set[i] = true;
         a->values[i] = "true";
+        if (a->flags[i].kind == FLAG_BOOL)
+            continue;
+        *used_next = c[1] == 0;
+        if (!c[1] && !next)
+            return err_set(err, ERR_INVALID, "flag needs an argument: '%c' in -%s", *c, text);
+        a->values[i] = c[1] == '=' ? c + 2 : c[1] ? c + 1 : next;
+        return OK;
     }
     return OK;
 }
@@ -78,7 +87,9 @@ enum status args_parse(struct args *a, const struct flag *flags, u32 n_flags, in
         } else if (!strcmp(text, "--")) {
             only_rest = true;
         } else if (text[1] != '-') {
-            TRY(letters(a, text + 1, err));
+            bool used_next = false;
+            TRY(letters(a, text + 1, i + 1 < argc ? argv[i + 1] : NULL, &used_next, err));
+            i += used_next;
         } else {
             bool used_next = false;
             TRY(long_flag(a, text + 2, i + 1 < argc ? argv[i + 1] : NULL, &used_next, err));

@@ -17,6 +17,7 @@ static const struct flag run_flags[] = {
      "Truncate output embeddings to specified dimension (embedding models only)", NULL},
     {"format", 0, FLAG_TEXT, "string", "Response format (e.g. json)", NULL},
     {"hidethinking", 0, FLAG_BOOL, "", "Hide thinking output (if provided)", NULL},
+    {"insecure", 0, FLAG_BOOL, "", "Use an insecure registry", NULL},
     {"keepalive", 0, FLAG_TEXT, "string", "Duration to keep a model loaded (e.g. 5m)", NULL},
     {"nowordwrap", 0, FLAG_BOOL, "", "Don't wrap words to the next line automatically", NULL},
     {"num-ctx", 0, FLAG_TEXT, "int", "Context size in tokens", NULL},
@@ -37,22 +38,41 @@ static const struct flag show_flags[] = {
     {"verbose", 'v', FLAG_BOOL, "", "Show detailed model information", NULL},
 };
 
+static const struct flag create_flags[] = {
+    {"draft-quantize", 0, FLAG_TEXT, "string", "Quantize a draft model (not supported by minka)", NULL},
+    {"experimental", 0, FLAG_BOOL, "", "Create from safetensors (not supported by minka)", NULL},
+    {"file", 'f', FLAG_TEXT, "string", "Name of the Modelfile (default \"Modelfile\")", NULL},
+    {"quantize", 'q', FLAG_TEXT, "string",
+     "Quantize to this level; minka takes only files that have it already", NULL},
+};
+
+static const struct flag transfer_flags[] = {
+    {"insecure", 0, FLAG_BOOL, "", "Use an insecure registry", NULL},
+};
+
 static const struct command commands[] = {
     {"serve", "start", "serve", "Start the server", NULL, 0, 0, 0, NULL},
     {"run", NULL, "run MODEL|FILE.gguf [PROMPT]", "Run a model", run_flags, ARRAY_LEN(run_flags), 1,
      UINT32_MAX, command_run},
+    {"create", NULL, "create MODEL", "Create a model", create_flags, ARRAY_LEN(create_flags), 1, 1,
+     command_create},
     {"stop", NULL, "stop MODEL", "Stop a running model", NULL, 0, 1, 1, command_stop},
     {"show", NULL, "show MODEL", "Show information for a model", show_flags, ARRAY_LEN(show_flags), 1, 1,
      command_show},
+    {"pull", NULL, "pull MODEL", "Pull a model from a registry", transfer_flags, ARRAY_LEN(transfer_flags), 1,
+     1, command_pull},
+    {"push", NULL, "push MODEL", "Push a model to a registry", transfer_flags, ARRAY_LEN(transfer_flags), 1,
+     1, command_push},
     {"list", "ls", "list [PREFIX]", "List models", NULL, 0, 0, 1, command_list},
     {"ps", NULL, "ps [PREFIX]", "List running models", NULL, 0, 0, 1, command_ps},
+    {"cp", NULL, "cp SOURCE DESTINATION", "Copy a model", NULL, 0, 2, 2, command_cp},
+    {"rm", NULL, "rm MODEL [MODEL...]", "Remove a model", NULL, 0, 1, UINT32_MAX, command_rm},
     {"import", NULL, "import FILE.gguf [NAME]", "Add a model file to the store", NULL, 0, 0, 0, NULL},
     {"eval", NULL, "eval WHAT FILE", "Look inside a model file", NULL, 0, 0, 0, NULL},
 };
 
 /* Commands of Ollama that need routes this version lacks. */
-static const char *const missing[] = {"create", "pull",    "push",  "cp",     "rm",
-                                      "signin", "signout", "login", "logout", "launch"};
+static const char *const missing[] = {"signin", "signout", "login", "logout", "launch"};
 
 static const struct command *command_find(const char *name) {
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)

@@ -11,8 +11,19 @@ enum status command_run(struct cli *c, const struct args *a, struct err *err) MU
 enum status command_list(struct cli *c, const struct args *a, struct err *err) MUST_USE;
 enum status command_ps(struct cli *c, const struct args *a, struct err *err) MUST_USE;
 enum status command_stop(struct cli *c, const struct args *a, struct err *err) MUST_USE;
+enum status command_pull(struct cli *c, const struct args *a, struct err *err) MUST_USE;
+enum status command_push(struct cli *c, const struct args *a, struct err *err) MUST_USE;
+enum status command_create(struct cli *c, const struct args *a, struct err *err) MUST_USE;
+enum status command_cp(struct cli *c, const struct args *a, struct err *err) MUST_USE;
+enum status command_rm(struct cli *c, const struct args *a, struct err *err) MUST_USE;
 enum status command_show(struct cli *c, const struct args *a, struct err *err) MUST_USE;
 
+/* Pulls with bars; after Ctrl-C (ERR_CANCELED) says how to go on. */
+enum status model_pull(struct cli *c, struct str model, bool insecure, struct err *err) MUST_USE;
+/* A request whose answer is lines of progress, which the bars show; the last must be "success". */
+struct bars;
+enum status progress_stream(struct cli *c, struct bars *bars, const char *path, struct str body,
+                            struct err *err) MUST_USE;
 /* The table of /api/tags on standard output, names that begin with prefix. */
 enum status models_list(struct cli *c, struct str prefix, struct err *err) MUST_USE;
 /* The sections of `minka show`. */

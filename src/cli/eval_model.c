@@ -133,6 +133,8 @@ enum status eval_model_run(struct eval_model *e, const u32 *tokens, u32 n, bool 
                            void *ctx, struct err *err) {
     if (n == 0)
         return err_set(err, ERR_INVALID, "there are no tokens");
+    if (model_info(e->model)->encoder)
+        return err_set(err, ERR_UNSUPPORTED, "this model makes embeddings, it predicts no tokens");
     if (n > e->options.num_ctx)
         return err_set(err, ERR_INVALID, "%u tokens do not fit a context of %u; use --num-ctx", n,
                        e->options.num_ctx);

@@ -33,6 +33,7 @@ static void help_main(void) {
           "  /set            Set session variables\n"
           "  /show           Show model information\n"
           "  /load <model>   Load a session or model\n"
+          "  /save <model>   Save your current session\n"
           "  /list           List models\n"
           "  /clear          Clear session context\n"
           "  /bye            Exit\n"
@@ -323,6 +324,67 @@ static enum status command_load(struct repl_state *r, const struct words *w, str
     return status;
 }
 
+/* The model's own messages, then those of this conversation; a system message that /set gave is the new
+ * model's system text already. */
+static void save_messages(const struct session *s, const json_t *own, struct buf *b) {
+    const json_t *m;
+    size_t k;
+    json_key(b, "messages"), json_open(b, '[');
+    json_array_foreach((json_t *)own, k, m) {
+        json_open(b, '{');
+        json_key(b, "role"), json_str(b, member_text(m, "role"));
+        json_key(b, "content"), json_str(b, member_text(m, "content"));
+        json_close(b, '}');
+    }
+    for (u32 i = 0; i < s->n_messages; i++) {
+        if (!strcmp(s->messages[i].role, "system") &&
+            str_eq(buf_str(&s->messages[i].content), buf_str(&s->system)))
+            continue;
+        json_open(b, '{');
+        json_key(b, "role"), json_str(b, str_of(s->messages[i].role));
+        json_key(b, "content"), json_str(b, buf_str(&s->messages[i].content));
+        json_close(b, '}');
+    }
+    json_close(b, ']');
+}
+
+static enum status save(struct session *s, struct str name, struct err *err) {
+    struct buf body = {0}, answer = {0};
+    json_t *show = model_show(s->cli, buf_str(&s->model), false, err);
+    if (!show)
+        return err->status;
+    json_open(&body, '{');
+    json_key(&body, "model"), json_str(&body, name);
+    json_key(&body, "from"), json_str(&body, buf_str(&s->model));
+    if (s->system.n)
+        json_key(&body, "system"), json_str(&body, buf_str(&s->system));
+    session_options_json(s, "parameters", &body);
+    save_messages(s, json_object_get(show, "messages"), &body);
+    json_key(&body, "stream"), json_bool(&body, false);
+    json_close(&body, '}');
+    enum status status = http_client_call(s->cli->http, "POST", "/api/create", buf_str(&body), &answer, err);
+    json_decref(show);
+    buf_release(&body);
+    buf_release(&answer);
+    return status;
+}
+
+/* A failure ends the command, not the conversation that was to be kept. */
+static enum status command_save(struct repl_state *r, const struct words *w, struct err *err) {
+    if (w->n != 2) {
+        puts("Usage:\n  /save <modelname>");
+        return OK;
+    }
+    enum status status = save(r->s, w->word[1], err);
+    if (status == OK)
+        printf("Created new model '%.*s'\n", STR_FMT(w->word[1]));
+    else if (str_find(str_of(err->text), STR("invalid model name"), 0) != SIZE_MAX)
+        printf("error: The model name '%.*s' is invalid\n", STR_FMT(w->word[1]));
+    else if (status != ERR_CANCELED)
+        printf("error: %s\n", err->text);
+    return status == ERR_CANCELED ? status : OK;
+}
+
 enum status repl_command(struct repl_state *r, struct str line, struct err *err) {
     struct words w = words_of(line);
     struct str name = w.word[0];
@@ -339,7 +401,7 @@ enum status repl_command(struct repl_state *r, struct str line, struct err *err)
     else if (str_is(name, "/list"))
         return models_list(r->s->cli, w.n > 1 ? w.word[1] : STR_NONE, err);
     else if (str_is(name, "/save"))
-        puts("This version cannot save a session as a model: the server has no /api/create yet.");
+        return command_save(r, &w, err);
     else if (str_is(name, "/clear"))
         session_clear(r->s), puts("Cleared session context");
     else

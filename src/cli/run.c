@@ -159,17 +159,14 @@ static enum status prompt_read(const struct cli *c, const struct args *a, struct
 
 /* --- the command --- */
 
-static enum status not_found(const struct cli *c, const char *what, bool from_file, struct err *err) {
+/* The server's store is another one than ours. */
+static enum status not_found(const struct cli *c, const char *what, struct err *err) {
     char url[512];
     settings_url(&c->settings, url, sizeof url);
-    if (from_file)
-        return err_set(err, ERR_NOT_FOUND,
-                       "%s was imported, but the server at %s does not see it: OLLAMA_MODELS must name the "
-                       "same folder for both",
-                       what, url);
     return err_set(err, ERR_NOT_FOUND,
-                   "model '%s' not found; `minka list` shows the models, `minka run FILE.gguf` takes a file",
-                   what);
+                   "%s was imported, but the server at %s does not see it: OLLAMA_MODELS must name the same "
+                   "folder for both",
+                   what, url);
 }
 
 static enum status embed(struct session *s, const struct args *a, struct str prompt, struct err *err) {
@@ -219,8 +216,12 @@ static enum status run(struct session *s, const struct args *a, struct buf *prom
     else
         buf_add_str(&s->model, str_of(a->rest[0]));
     json_t *show = model_show(c, buf_str(&s->model), false, err);
+    if (!show && err->status == ERR_NOT_FOUND && !from_file) {
+        TRY(model_pull(c, buf_str(&s->model), args_bool(a, "insecure"), err));
+        show = model_show(c, buf_str(&s->model), false, err);
+    }
     if (!show)
-        return err->status == ERR_NOT_FOUND ? not_found(c, a->rest[0], from_file, err) : err->status;
+        return err->status == ERR_NOT_FOUND && from_file ? not_found(c, a->rest[0], err) : err->status;
     session_think_infer(s, show);
     bool embeds = model_can(show, "embedding");
     json_decref(show);

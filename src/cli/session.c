@@ -122,6 +122,15 @@ static struct session_option *option_slot(struct session *s, const char *name) {
     return o;
 }
 
+void session_options_json(const struct session *s, const char *key, struct buf *b) {
+    if (s->n_options == 0)
+        return;
+    json_key(b, key), json_open(b, '{');
+    for (u32 i = 0; i < s->n_options; i++)
+        json_key(b, s->options[i].name), json_raw(b, buf_str(&s->options[i].json));
+    json_close(b, '}');
+}
+
 enum status session_option_set(struct session *s, struct str name, const struct str *values, u32 n_values,
                                struct err *err) {
     check(n_values > 0);

@@ -48,6 +48,9 @@ void session_clear(struct session *s);        /* all but the system message that
 enum status session_option_set(struct session *s, struct str name, const struct str *values, u32 n_values,
                                struct err *err) MUST_USE;
 
+/* The member "key": {...} with all parameters; nothing if none is set. */
+void session_options_json(const struct session *s, const char *key, struct buf *b);
+
 /* Puts an answer on standard output as it comes, with the spinner before it and, if verbose, the figures
  * behind it on standard error. content (may be NULL) receives the visible text. ERR_CANCELED after Ctrl-C. */
 enum status session_chat(struct session *s, struct buf *content, struct err *err) MUST_USE;

@@ -24,6 +24,11 @@ u32 term_columns(void) {
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 }
 
+u32 term_rows(void) {
+    struct winsize size;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 1 ? size.ws_row : 24;
+}
+
 const char *term_grey(const struct term *t) { return t->out && !t->plain ? "\033[38;5;245m" : ""; }
 const char *term_bold(const struct term *t) { return t->out && !t->plain ? "\033[1m" : ""; }
 const char *term_reset(const struct term *t) { return t->out && !t->plain ? "\033[0m" : ""; }

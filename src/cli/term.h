@@ -13,6 +13,8 @@ struct term {
 struct term term_look(void);
 /* Columns of standard output; 80 if unknown. */
 u32 term_columns(void);
+/* Rows of standard error; 24 if unknown. */
+u32 term_rows(void);
 
 /* Sequences, empty where the terminal is plain. */
 const char *term_grey(const struct term *t);

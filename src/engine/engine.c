@@ -26,7 +26,7 @@ struct engine {
     struct model_config model_config;
     struct team *team;
     struct jobs *prep, *loader;
-    struct tokenize_scratch *tokenize_scratch; /* of the prep thread */
+    struct request_prep request_prep; /* of the prep thread */
     struct sched *sched;
     struct slot *slots[LIMIT_MODELS];
     u32 n_slots;
@@ -35,7 +35,8 @@ struct engine {
     struct model_scratch *scratch;
     void **sampler_scratch; /* [threads] */
     size_t sampler_scratch_bytes;
-    struct sampler_pick picks[MODEL_LOGITS_TILE];
+    void **masks; /* [threads] tokens that a constrained answer may go on with */
+    size_t mask_bytes;
     u64 state_sent_ns;
     bool state_changed;
 };
@@ -70,6 +71,16 @@ static void finish_request(struct engine *en, struct request *q, enum gen_done_r
     drop_request(en, q);
 }
 
+/* A context that a loaded model is used with. */
+static u32 num_ctx_in_use(const struct engine *en, const struct slot *s) {
+    u32 most = 0;
+    for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
+        for (const struct request *q = en->requests.chains[i]; q; q = q->next)
+            if (q->slot == s && q->started_ns)
+                most = MAX(most, q->r->num_ctx);
+    return most ? most : s->num_ctx;
+}
+
 static void send_state(struct engine *en) {
     struct wire_message m = {.type = WIRE_STATE};
     struct wire_state *w = &m.state;
@@ -102,6 +113,7 @@ static void send_state(struct engine *en) {
             .loading = ms.loading,
             .n_running = ms.n_running,
             .n_waiting = ms.n_waiting,
+            .num_ctx = num_ctx_in_use(en, slot),
             .weights_bytes = slot->weights_bytes,
             .kv_bytes = kv.pinned_bytes + kv.cached_bytes,
             .expires_in_ns = ms.expires_ns == INT64_MAX || ms.expires_ns == 0
@@ -159,8 +171,8 @@ static bool forget_idle_slot(struct engine *en) {
 
 static void on_model(struct engine *en, const struct wire_model *m, int fd) {
     struct slot *s = find_slot(en, m->model_id);
-    /* A file that could not be used may have been replaced meanwhile. */
-    if (s && s->error.status != OK && slot_is_idle(en, s)) {
+    /* A file that could not be used may be in order now, and any may have been replaced. */
+    if (s && (s->error.status != OK || !slot_same_file(s, fd)) && slot_is_idle(en, s)) {
         forget_slot(en, s);
         s = NULL;
     }
@@ -178,7 +190,8 @@ static void arrive(struct engine *en, struct request *q) {
                                                  .now_ns = clock_ns(),
                                                  .request_id = q->id,
                                                  .model_id = q->slot->model_id,
-                                                 .keep_alive_ns = q->keep_alive_ns});
+                                                 .keep_alive_ns = q->keep_alive_ns,
+                                                 .readmitted = q->r->n_resume > 0});
 }
 
 /* The header check is over: what was held arrives, or fails with the file's error. */
@@ -207,33 +220,55 @@ static void on_checked(struct engine *en, struct slot *s) {
     }
 }
 
-/* Buffers that depend on the model: before its first step. */
-static enum status fit_scratch(struct engine *en, const struct slot *s, struct err *err) {
-    u32 threads = team_threads(en->team);
-    TRY(model_scratch_fit(en->scratch, s->model, LIMIT_STEP_ROWS, LIMIT_RUNNING, threads, err));
-    size_t need = sampler_scratch_bytes(tokenizer_n_vocab(s->tokenizer));
-    if (need <= en->sampler_scratch_bytes)
+/* One buffer per thread, of at least need bytes each. */
+static enum status fit_buffers(void **buffers, u32 n, size_t *bytes, size_t need, struct err *err) {
+    if (need <= *bytes)
         return OK;
-    for (u32 i = 0; i < threads; i++) {
-        free(en->sampler_scratch[i]);
-        en->sampler_scratch[i] = aligned_alloc(64, ALIGN_UP(need, 64));
-        if (!en->sampler_scratch[i])
-            return err_set(err, ERR_NO_MEMORY, "no memory to sample from %s", s->name);
+    for (u32 i = 0; i < n; i++) {
+        free(buffers[i]);
+        buffers[i] = aligned_alloc(64, ALIGN_UP(need, 64));
+        if (!buffers[i])
+            return err_set(err, ERR_NO_MEMORY, "no memory to sample from the model");
     }
-    en->sampler_scratch_bytes = need;
+    *bytes = need;
     return OK;
 }
 
+/* Buffers that depend on the model: before its first step. */
+static enum status fit_scratch(struct engine *en, const struct slot *s, struct err *err) {
+    u32 threads = team_threads(en->team), n_vocab = tokenizer_n_vocab(s->tokenizer);
+    TRY(model_scratch_fit(en->scratch, s->model, LIMIT_STEP_ROWS, LIMIT_RUNNING, threads, err));
+    TRY(fit_buffers(en->masks, threads, &en->mask_bytes, DIV_CEIL(n_vocab, 32u) * sizeof(u32), err));
+    return fit_buffers(en->sampler_scratch, threads, &en->sampler_scratch_bytes, sampler_scratch_bytes(n_vocab), err);
+}
+
+/* The file of a loaded model is damaged: its requests end with that, and it goes as soon as nobody uses it. */
+static void fail_model(struct engine *en, struct slot *s) {
+    u64 now = clock_ns();
+    log_error("model file is damaged", "model=%s error=\"%s\"", s->name, s->error.text);
+    for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
+        for (struct request *q = en->requests.chains[i], *next; q; q = next) {
+            next = q->next;
+            if (q->slot != s || q->done)
+                continue;
+            sched_event(en->sched, &(struct sched_event){.kind = SCHED_CANCEL,
+                                                         .now_ns = now,
+                                                         .request_id = q->id,
+                                                         .status = s->error.status});
+            fail_request(en, q, s->error.status, s->error.text);
+        }
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_EXPIRE, .now_ns = now, .model_id = s->model_id});
+}
+
 static void on_loaded(struct engine *en, struct slot *s) {
-    if (s->state == SLOT_LOADED) {
-        s->error = (struct err){0};
-        if (fit_scratch(en, s, &s->error) != OK)
-            slot_unload(s);
-    }
+    if (s->state == SLOT_LOADED && fit_scratch(en, s, &s->error) != OK)
+        slot_unload(s);
     sched_event(en->sched, &(struct sched_event){.kind = SCHED_LOADED,
                                                  .now_ns = clock_ns(),
                                                  .model_id = s->model_id,
-                                                 .status = s->state == SLOT_LOADED ? OK : s->error.status});
+                                                 .status = s->error.status,
+                                                 .text = s->error.text});
 }
 
 /* --- messages --- */
@@ -241,7 +276,8 @@ static void on_loaded(struct engine *en, struct slot *s) {
 static void on_generate(struct engine *en, struct arena *arena, const struct wire_generate *g) {
     struct request *q = request_new(arena, g), **end = &en->held;
     q->slot = find_slot(en, g->request.model_id);
-    if (!q->slot || q->slot->state == SLOT_BROKEN) {
+    bool damaged = q->slot && q->slot->state == SLOT_LOADED && q->slot->error.status != OK;
+    if (!q->slot || q->slot->state == SLOT_BROKEN || damaged) {
         request_add(&en->requests, q);
         fail_request(en, q, q->slot ? q->slot->error.status : ERR_BUSY,
                      q->slot ? q->slot->error.text : "too many models are in use at once; try again later");
@@ -328,6 +364,10 @@ static void on_prepared(struct engine *en, struct request *q) {
         request_free(q);
         return;
     }
+    if (slot_verify(q->slot) != OK) {
+        fail_model(en, q->slot);
+        return;
+    }
     if (status == OK && !q->r->render_only && q->r->num_predict) {
         sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT,
                                                      .now_ns = clock_ns(),
@@ -372,22 +412,25 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
                                                          .request_id = q->id,
                                                          .prompt = {.load_only = true}});
         else
-            request_prepare(q, q->slot, en->prep, en->tokenize_scratch);
+            request_prepare(q, q->slot, en->prep, &en->request_prep);
         return;
     case SCHED_NOTICE_STARTED:
         q->counts.n_cached = n->n_cached;
         q->counts.queue_ns = n->queue_ns;
         q->counts.load_ns = n->load_ns;
         q->started_ns = clock_ns();
+        q->slot->num_ctx = q->r->num_ctx;
         send_event(en, &(struct gen_event){.request_id = q->id, .kind = GEN_STARTED, .counts = q->counts});
         return;
     case SCHED_NOTICE_READY:
         q->counts.queue_ns = n->queue_ns;
         q->counts.load_ns = n->load_ns;
+        q->slot->num_ctx = q->r->num_ctx;
         finish_request(en, q, GEN_LOAD);
         return;
     case SCHED_NOTICE_REJECTED: {
-        bool of_model = q->slot->error.status != OK && q->slot->error.status == n->status;
+        /* A notice cuts long texts. */
+        bool of_model = strncmp(n->text, q->slot->error.text, sizeof n->text - 1) == 0;
         fail_request(en, q, n->status, of_model ? q->slot->error.text : n->text);
         return;
     }
@@ -396,85 +439,188 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
 
 /* --- a step --- */
 
+/* An item of the step from which tokens are drawn. */
+struct drawing {
+    struct request *q;
+    struct sched_result *result;
+    bool settled; /* no further row of it counts: what was guessed was not drawn, or the answer is over */
+    u32 draft[LIMIT_DRAFT];
+};
+
+/* A row of logits. The rows of one item lie side by side, in the order of their positions. */
+struct sampled {
+    struct drawing *d;
+    const u32 *guess; /* the next row is right only if this is drawn here; NULL: the item's last row */
+    struct sampler_pick pick;
+    u64 hash;
+    struct err error; /* status OK: there is a pick */
+};
+
 struct sample_work {
     struct engine *en;
-    struct request *const *rows; /* [tile] */
+    struct sampled *rows;              /* [tile] */
+    u32 firsts[MODEL_LOGITS_TILE + 1]; /* [groups + 1] first row of each group of rows of one item */
     const f32 *logits;
     u32 n_vocab;
 };
 
-static void sample_one(void *arg, u32 i, u32 thread) {
-    const struct sample_work *w = arg;
-    struct request *q = w->rows[i];
-    const f32 *logits = w->logits + (size_t)i * w->n_vocab;
-    if (q->r->want_hash)
-        q->hash = model_logits_hash(logits, w->n_vocab, q->hash);
-    sampler_pick(q->sampler, w->en->model_config.kern, logits, q->n_output, NULL, q->r->top_logprobs,
-                 q->r->logprobs, w->en->sampler_scratch[thread], &w->en->picks[i]);
+/* One row: what the grammar allows (run, NULL: anything), a draw from it. */
+static enum status sample_row(const struct sample_work *w, u32 i, const struct grammar_run *run, u32 position,
+                              u32 thread, struct err *err) {
+    struct request *q = w->rows[i].d->q;
+    u32 *mask = run ? w->en->masks[thread] : NULL;
+    if (run)
+        TRY(grammar_run_mask(run, mask, err));
+    sampler_pick(q->sampler, w->en->model_config.kern, w->logits + (size_t)i * w->n_vocab, position, mask,
+                 q->r->top_logprobs, q->r->logprobs, w->en->sampler_scratch[thread], &w->rows[i].pick);
+    return OK;
 }
 
-/* What the tokens of one tile mean: events out, results for the scheduler. */
-static void apply_picks(struct engine *en, struct request *const *rows, u32 n,
-                        struct sched_result **results) {
+/* The rows of one item in this tile: position by position, as long as what was guessed is drawn. A draw sees the
+ * penalties, the grammar and the random number that it would have seen without guesses, so it is the same. */
+static void sample_group(void *arg, u32 group, u32 thread) {
+    const struct sample_work *w = arg;
+    u32 first = w->firsts[group], end = w->firsts[group + 1];
+    struct request *q = w->rows[first].d->q;
+    if (w->rows[first].d->settled)
+        return;
+    struct constraint *c = &q->constraint;
+    struct grammar_run run = {0};
+    u32 mark = sampler_snapshot(q->sampler);
+    u64 hash = q->hash;
+    if (c->grammar)
+        grammar_run_copy(&c->run, &run);
+    for (u32 i = first; i < end; i++) {
+        struct sampled *row = &w->rows[i];
+        if (q->r->want_hash)
+            hash = model_logits_hash(w->logits + (size_t)i * w->n_vocab, w->n_vocab, hash);
+        row->error.status = sample_row(w, i, c->grammar ? &run : NULL, q->n_output + i - first, thread, &row->error);
+        row->hash = hash;
+        if (row->error.status != OK || !row->guess || row->pick.token != *row->guess)
+            break;
+        if (c->grammar && (!grammar_run_accept(&run, row->pick.token) || grammar_run_over(&run)))
+            break; /* the answer is over */
+        sampler_accept(q->sampler, row->pick.token);
+    }
+    grammar_run_release(&run);
+    sampler_rollback(q->sampler, mark);
+}
+
+/* What the token of one row means: events out, a result for the scheduler. True if the next row of the item,
+ * whose input was guessed, goes on from here. */
+static bool apply_pick(struct engine *en, struct sampled *row, u64 now) {
+    struct request *q = row->d->q;
+    struct sched_result *res = row->d->result;
+    struct gen_event e;
+    enum gen_done_reason reason;
+    if (!q->first_token_ns)
+        q->first_token_ns = now;
+    q->hash = row->hash;
+    if (row->error.status != OK) {
+        e = (struct gen_event){.request_id = q->id,
+                               .kind = GEN_ERROR,
+                               .status = row->error.status,
+                               .text = str_of(row->error.text)};
+        send_event(en, &e);
+        *res = (struct sched_result){.request_id = q->id, .outcome = SCHED_FINISH};
+        q->done = true;
+        return false;
+    }
+    res->outcome = request_token(q, &row->pick, &e, &reason);
+    res->n_tokens = 0;
+    if (res->outcome == SCHED_SHIFT) {
+        res->tokens = q->tokens.ids;
+        res->n_tokens = q->tokens.n;
+    } else if (e.n_ids) {
+        res->tokens = &q->tokens.ids[q->tokens.n - 1];
+        res->n_tokens = 1;
+    }
+    if (e.n_ids || e.text.n || e.kind == GEN_TOOL)
+        send_event(en, &e);
+    for (u32 i = 0; request_more(q, i, &e); i++)
+        send_event(en, &e);
+    if (res->outcome == SCHED_FINISH) {
+        request_done_event(q, reason, now, &e);
+        send_event(en, &e);
+        q->done = true;
+    }
+    return res->outcome == SCHED_MORE && row->guess && *row->guess == row->pick.token;
+}
+
+/* Rows first..first+n-1 of the step; not OK: the file is damaged, no token came of them. */
+static enum status sample_tile(struct engine *en, struct slot *s, struct sampled *rows, u32 first, u32 n) {
+    struct sample_work w = {.en = en, .rows = rows + first, .n_vocab = tokenizer_n_vocab(s->tokenizer)};
+    u32 n_groups = 0;
+    w.logits = model_logits(s->model, en->team, en->scratch, first, n);
+    for (u32 i = 0; i < n; i++)
+        if (i == 0 || w.rows[i].d != w.rows[i - 1].d)
+            w.firsts[n_groups++] = i;
+    w.firsts[n_groups] = n;
+    team_run(en->team, sample_group, &w, n_groups);
+    TRY(slot_verify(s));
     u64 now = clock_ns();
     for (u32 i = 0; i < n; i++) {
-        struct request *q = rows[i];
-        struct gen_event e;
-        enum gen_done_reason reason;
-        if (!q->first_token_ns)
-            q->first_token_ns = now;
-        enum sched_outcome outcome = request_token(q, &en->picks[i], &e, &reason);
-        results[i]->outcome = outcome;
-        if (outcome == SCHED_SHIFT) {
-            results[i]->tokens = q->tokens.ids;
-            results[i]->n_tokens = q->tokens.n;
-        } else if (e.n_ids) {
-            results[i]->tokens = &q->tokens.ids[q->tokens.n - 1];
-            results[i]->n_tokens = 1;
-        }
-        if (e.n_ids || e.text.n)
-            send_event(en, &e);
-        if (outcome == SCHED_FINISH) {
-            request_done_event(q, reason, now, &e);
-            send_event(en, &e);
-        }
+        struct drawing *d = w.rows[i].d;
+        if (!d->settled && apply_pick(en, &w.rows[i], now))
+            d->result->n_agreed++;
+        else
+            d->settled = true;
     }
+    return OK;
+}
+
+/* The rows of logits that an item gives. */
+static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sampled *rows) {
+    const u32 *guesses = it->tokens + it->n_tokens - it->n_drafts;
+    check(it->n_logits == 1 + it->n_drafts);
+    d->settled = false;
+    for (u32 i = 0; i < it->n_logits; i++) {
+        rows[i].d = d;
+        rows[i].guess = i < it->n_drafts ? &guesses[i] : NULL;
+    }
+    return it->n_logits;
 }
 
 static void run_step(struct engine *en, const struct sched_plan *plan) {
     static struct model_span spans[LIMIT_STEP_ROWS];
     static struct sched_result results[LIMIT_STEP_ROWS];
-    static struct request *rows[LIMIT_STEP_ROWS];
-    static struct sched_result *row_results[LIMIT_STEP_ROWS];
+    static struct drawing drawings[LIMIT_RUNNING];
+    static struct sampled rows[LIMIT_RUNNING];
     struct slot *s = find_slot(en, plan->model_id);
     u64 start = clock_ns();
-    u32 n_rows = 0;
+    u32 n_rows = 0, n_drawings = 0;
     check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
     for (u32 i = 0; i < plan->n_items; i++) {
         const struct sched_item *it = &plan->items[i];
         spans[i] =
             (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, s->rope_ctx};
         results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
-        check(it->n_logits <= 1);
-        if (it->n_logits) {
-            rows[n_rows] = request_find(&en->requests, it->request_id);
-            row_results[n_rows++] = &results[i];
-        }
+        if (it->n_logits == 0)
+            continue;
+        struct drawing *d = &drawings[n_drawings++];
+        check(n_rows + it->n_logits <= LIMIT_RUNNING);
+        d->q = request_find(&en->requests, it->request_id);
+        d->result = &results[i];
+        n_rows += add_drawing(d, it, rows + n_rows);
     }
     model_forward(s->model, en->team, en->scratch, spans, plan->n_items, 0, 0);
-    for (u32 first = 0; first < n_rows; first += MODEL_LOGITS_TILE) {
-        u32 n = MIN(n_rows - first, MODEL_LOGITS_TILE);
-        struct sample_work work = {en, rows + first, model_logits(s->model, en->team, en->scratch, first, n),
-                                   tokenizer_n_vocab(s->tokenizer)};
-        team_run(en->team, sample_one, &work, n);
-        apply_picks(en, rows + first, n, row_results + first);
+    enum status intact = slot_verify(s);
+    for (u32 first = 0; first < n_rows && intact == OK; first += MODEL_LOGITS_TILE)
+        intact = sample_tile(en, s, rows, first, MIN(n_rows - first, MODEL_LOGITS_TILE));
+    for (u32 i = 0; i < n_drawings && intact == OK; i++) {
+        struct sched_result *res = drawings[i].result;
+        res->draft = drawings[i].draft;
+        if (en->settings.speculation != SPECULATION_OFF && res->outcome == SCHED_MORE)
+            res->n_draft = request_guess(drawings[i].q, drawings[i].draft);
     }
+    if (intact != OK)
+        fail_model(en, s);
     struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
     e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
     sched_event(en->sched, &e);
-    for (u32 i = 0; i < n_rows; i++)
-        if (row_results[i]->outcome == SCHED_FINISH)
-            drop_request(en, rows[i]);
+    for (u32 i = 0; i < n_drawings; i++)
+        if (drawings[i].result->outcome == SCHED_FINISH)
+            drop_request(en, drawings[i].q);
     if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
         send_state(en);
 }
@@ -558,9 +704,10 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
     en->team = team_new(threads);
     en->prep = jobs_new();
     en->loader = jobs_new();
-    en->tokenize_scratch = tokenize_scratch_new();
+    en->request_prep = (struct request_prep){tokenize_scratch_new(), templates_new()};
     en->scratch = model_scratch_new();
     en->sampler_scratch = xcalloc(threads, sizeof *en->sampler_scratch);
+    en->masks = xcalloc(threads, sizeof *en->masks);
     struct sched_config c = {
         .queue_max = settings->max_queue,
         .parallel_max = settings->num_parallel,
@@ -571,6 +718,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
         .slice_target_ns = 50000000,
         .max_wait_ns = settings->max_wait_ns,
         .rows_max = LIMIT_STEP_ROWS,
+        .draft_force = settings->speculation == SPECULATION_ALWAYS ? LIMIT_DRAFT : 0,
         .memory = kv_memory_anonymous,
     };
     en->sched = sched_new(&c);

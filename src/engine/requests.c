@@ -21,39 +21,103 @@ void request_free(struct request *q) {
     token_list_release(&q->tokens);
     token_list_release(&q->all);
     sampler_free(q->sampler);
+    draft_free(q->draft);
     stream_free(q->stream);
+    constraint_close(&q->constraint);
+    if (q->stream)
+        slot_release_tokenizer(q->slot);
+    output_free(q->output);
+    token_list_release(&q->tags);
     buf_release(&q->text);
     arena_release(&q->arena);
     free(q);
 }
 
-/* The request's own template, where it brings one: Go, as the API defines it. */
-static enum status own_template(struct request *q, struct chat_template **out) {
-    *out = NULL;
-    if (q->r->chat_template.n == 0)
+/* --- preparation, on a thread of its own --- */
+
+/* Does the text end with tag, white space aside? */
+static bool ends_with_tag(struct str text, struct str tag) {
+    while (text.n && str_trim(str_slice(text, text.n - 1, text.n)).n == 0)
+        text.n--;
+    return str_ends(text, tag);
+}
+
+/* Tags may be made of control tokens, which are hidden otherwise. */
+static void add_tag(struct request *q, struct str tag) {
+    struct token_list ids = {0};
+    const struct tokenizer *t = q->slot->tokenizer;
+    tokenize(t, q->prep->scratch, tag, (struct tokenize_options){.parse_special = true}, &ids);
+    for (u32 i = 0; i < ids.n; i++)
+        if (tokenizer_is_control(t, ids.ids[i]))
+            token_list_add(&q->tags, ids.ids[i]);
+    token_list_release(&ids);
+}
+
+/* What splits the answer, where the template says that there may be something to split. */
+static enum status prepare_output(struct request *q, const struct template_style *style, struct err *err) {
+    const struct gen_request *r = q->r;
+    bool tools = r->tools.n && r->tool_choice != GEN_TOOLS_NONE;
+    if (r->form != GEN_FORM_CHAT || !(tools || style->can.thinking))
         return OK;
-    return template_open(q->r->chat_template, TEMPLATE_GO, out, &q->error);
+    if (tools)
+        TRY(chat_tools_read(r->tools, &q->arena, &q->tools, err));
+    const u32 *ids = q->prompt.ids.ids;
+    struct output_config c = {
+        .style = style,
+        .tools = q->tools.n ? &q->tools : NULL,
+        .think = style->can.thinking,
+        .think_hidden = r->think == GEN_THINK_OFF,
+        .think_begun = style->can.thinking && ends_with_tag(buf_str(&q->prompt.rendered), style->think_open),
+        .id_seed = hash_bytes(ids, q->prompt.ids.n * sizeof *ids, r->sampling.seed),
+    };
+    q->output = output_new(&c);
+    const struct str tags[] = {style->think_open, style->think_close, style->call_open, style->call_close,
+                               style->call_other, STR("[ARGS]"),      STR("[CALL_ID]")};
+    for (u32 i = c.think ? 0 : 2; i < (c.tools ? ARRAY_LEN(tags) : 2); i++)
+        add_tag(q, tags[i]);
+    return OK;
+}
+
+/* The grammar of the answer, if its form is asked for. */
+static enum status prepare_constraint(struct request *q, const struct template_style *style, struct err *err) {
+    const struct gen_request *r = q->r;
+    bool chat = r->form == GEN_FORM_CHAT && style->can.thinking;
+    struct constraint_setting s = {
+        .style = style,
+        .think = chat && r->think != GEN_THINK_OFF,
+        .think_begun = chat && ends_with_tag(buf_str(&q->prompt.rendered), style->think_open),
+        .tools = q->tools.n > 0,
+    };
+    struct grammar_part part;
+    if (r->render_only || !constraint_of_format(r, &s, &q->arena, &part))
+        return OK;
+    return constraint_open(&q->constraint, q->slot->grammars, &part, err);
+}
+
+static enum status prepare(struct request *q, struct err *err) {
+    static const struct template_style plain;
+    const struct chat_template *t = q->slot->chat_template;
+    if (q->r->chat_template.n)
+        TRY(templates_get(q->prep->templates, q->r->chat_template, &t, err));
+    struct chat_model m = {q->slot->tokenizer, t};
+    TRY(chat_render(&m, q->prep->scratch, q->r, &q->arena, &q->prompt, err));
+    TRY(prepare_output(q, t ? template_style(t) : &plain, err));
+    return prepare_constraint(q, t ? template_style(t) : &plain, err);
 }
 
 static void run_prepare(struct job *job) {
     struct request *q = CONTAINER(job, struct request, job);
-    struct chat_template *own;
     q->error = (struct err){0};
-    q->error.status = own_template(q, &own);
-    if (q->error.status != OK)
-        return;
-    struct chat_model m = {q->slot->tokenizer, own ? own : q->slot->chat_template};
-    q->error.status = chat_render(&m, q->tokenize_scratch, q->r, &q->arena, &q->prompt, &q->error);
-    template_close(own);
+    q->error.status = prepare(q, &q->error);
 }
 
-void request_prepare(struct request *q, struct slot *slot, struct jobs *prep, struct tokenize_scratch *s) {
+void request_prepare(struct request *q, struct slot *slot, struct jobs *jobs, struct request_prep *prep) {
     check(!q->preparing && slot->state == SLOT_LOADED);
     q->preparing = true;
-    q->tokenize_scratch = s;
+    q->prep = prep;
     q->job.run = run_prepare;
     slot->n_preparing++;
-    jobs_push(prep, &q->job);
+    jobs_push(jobs, &q->job);
 }
 
 enum status request_prepared(struct request *q, struct err *err) {
@@ -71,7 +135,11 @@ enum status request_prepared(struct request *q, struct err *err) {
     q->tokens = q->prompt.ids;
     q->prompt.ids = (struct token_list){0};
     q->sampler = sampler_new(&r->sampling, tokenizer_n_vocab(q->slot->tokenizer));
+    slot_hold_tokenizer(q->slot);
+    if (r->draft_max)
+        q->draft = draft_new(q->tokens.n + MIN(r->num_predict, r->num_ctx));
     q->stream = stream_new(q->slot->tokenizer, r->stop, r->n_stop, false);
+    stream_show(q->stream, q->tags.ids, q->tags.n);
     for (u32 i = 0; i < q->tokens.n; i++)
         sampler_accept(q->sampler, q->tokens.ids[i]);
     if (r->want_context)
@@ -106,6 +174,8 @@ static void shift_context(struct request *q) {
     u32 drop = MAX((t->n - keep) / 2, 1u);
     memmove(t->ids + keep, t->ids + keep + drop, sizeof *t->ids * (t->n - keep - drop));
     t->n -= drop;
+    if (q->draft)
+        draft_reset(q->draft);
 }
 
 /* Turns a pick and its alternatives into neutral logprobs in the arena-free storage of this thread. */
@@ -123,10 +193,39 @@ static void event_logprobs(struct request *q, const struct sampler_pick *pick, s
     e->n_logprobs = 1;
 }
 
+/* Piece i of what the current token released. */
+static void event_piece(const struct request *q, u32 i, struct gen_event *e) {
+    static const enum gen_event_kind kinds[] = {GEN_TEXT, GEN_THINK, GEN_TOOL};
+    struct output_piece p = output_piece_at(q->output, i);
+    e->kind = kinds[p.kind];
+    e->text = p.text;
+    e->tool = p.call;
+}
+
+bool request_more(const struct request *q, u32 i, struct gen_event *e) {
+    if (!q->output || i + 1 >= output_n_pieces(q->output))
+        return false;
+    *e = (struct gen_event){.request_id = q->id};
+    event_piece(q, i + 1, e);
+    return true;
+}
+
+/* Text, and what it is. */
+static void event_text(struct request *q, bool over, struct gen_event *e) {
+    e->text = buf_str(&q->text);
+    if (!q->output)
+        return;
+    output_push(q->output, e->text, over);
+    e->text = STR_NONE;
+    if (output_n_pieces(q->output))
+        event_piece(q, 0, e);
+}
+
 enum sched_outcome request_token(struct request *q, const struct sampler_pick *pick, struct gen_event *e,
                                  enum gen_done_reason *reason) {
     const struct gen_request *r = q->r;
-    bool end = tokenizer_is_end(q->slot->tokenizer, pick->token), stopped = false;
+    bool end = tokenizer_is_end(q->slot->tokenizer, pick->token);
+    bool stopped = false, complete = constraint_token(&q->constraint, pick->token);
     buf_clear(&q->text);
     q->n_output++;
     if (!end) {
@@ -138,19 +237,19 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
     }
     bool full = q->tokens.n >= r->num_ctx;
     bool spent = q->n_output >= r->num_predict;
-    bool over = end || stopped || spent || (full && !r->shift);
+    bool over = end || stopped || complete || spent || (full && !r->shift);
     if (over && !stopped)
         stream_finish(q->stream, &q->text);
     /* The id of an end token is no part of the answer's text, but of what a resumption replays. */
     *e = (struct gen_event){.request_id = q->id,
                             .kind = GEN_TEXT,
-                            .text = buf_str(&q->text),
                             .ids = end ? NULL : &q->tokens.ids[q->tokens.n - 1],
                             .n_ids = end ? 0 : 1};
+    event_text(q, over, e);
     if (r->logprobs && !end)
         event_logprobs(q, pick, e);
     if (over) {
-        *reason = end || stopped ? GEN_STOP : GEN_LENGTH;
+        *reason = end || stopped || complete ? GEN_STOP : GEN_LENGTH;
         return SCHED_FINISH;
     }
     if (!full)
@@ -158,6 +257,14 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
     shift_context(q);
     e->ids = &q->tokens.ids[q->tokens.n - 1];
     return SCHED_SHIFT;
+}
+
+u32 request_guess(struct request *q, u32 *out) {
+    u32 n = q->draft ? draft_guess(q->draft, q->tokens.ids, q->tokens.n, MIN(q->r->draft_max, LIMIT_DRAFT), out) : 0;
+    for (u32 i = 0; i < n; i++)
+        if (tokenizer_is_end(q->slot->tokenizer, out[i]))
+            return i; /* nothing follows an end */
+    return n;
 }
 
 void request_done_event(struct request *q, enum gen_done_reason reason, u64 now_ns, struct gen_event *e) {

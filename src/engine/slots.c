@@ -40,8 +40,13 @@ void slot_free(struct slot *s) {
     free(s);
 }
 
+bool slot_same_file(const struct slot *s, int fd) {
+    struct stat a, b;
+    return fstat(s->fd, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /* Maps the file as it is now; its size may have changed since it was announced. */
-static enum status map_file(struct slot *s, void **map, struct err *err) {
+static enum status map_file(struct slot *s, struct mapping *map, struct err *err) {
     struct stat st;
     if (fstat(s->fd, &st))
         return err_errno(err, ERR_IO, "cannot read the size of model file of %s", s->name);
@@ -52,18 +57,15 @@ static enum status map_file(struct slot *s, void **map, struct err *err) {
         return err_set(err, ERR_CORRUPT, "model file of %s has changed while in use (%llu bytes, now %lld)",
                        s->name, (unsigned long long)s->file_bytes, (long long)st.st_size);
     s->file_bytes = (u64)st.st_size;
-    *map = mmap(NULL, s->file_bytes, PROT_READ, MAP_SHARED, s->fd, 0);
-    if (*map == MAP_FAILED)
-        return err_errno(err, ERR_NO_MEMORY, "cannot map model file of %s", s->name);
-    return OK;
+    return mapping_open(s->fd, s->file_bytes, map, err);
 }
 
 /* Reads every page in now, where a missing one is an error code, instead of later in a step, where it
  * would be a signal. */
-static enum status populate(struct slot *s, void *map, struct err *err) {
+static enum status populate(struct slot *s, struct err *err) {
     for (u64 at = 0; at < s->file_bytes; at += POPULATE_BYTES) {
         u64 n = MIN(POPULATE_BYTES, s->file_bytes - at);
-        if (madvise((u8 *)map + at, n, MADV_POPULATE_READ) == 0)
+        if (madvise((u8 *)(uintptr_t)s->map.data + at, n, MADV_POPULATE_READ) == 0)
             continue;
         if (errno == EINVAL)
             return OK;
@@ -71,6 +73,16 @@ static enum status populate(struct slot *s, void *map, struct err *err) {
                          (unsigned long long)at);
     }
     return OK;
+}
+
+/* The size too: behind the new end of a file its last page reads as zeros without any signal. */
+static enum status verify(const struct slot *s, const struct mapping *map, struct err *err) {
+    struct stat st;
+    if (!mapping_lost(map) && fstat(s->fd, &st) == 0 && (u64)st.st_size == s->file_bytes)
+        return OK;
+    return err_set(err, ERR_CORRUPT,
+                   "model file of %s was cut off or can no longer be read; restore or pull the model again",
+                   s->name);
 }
 
 /* What the ledger and the scheduler must know before the model is loaded. */
@@ -85,23 +97,26 @@ static enum status plan_model(struct slot *s, const struct gguf *gguf, struct er
     s->n_ctx_train = info.n_ctx_train;
     s->identity = model_kv_identity(model, s->digest, s->rope_ctx);
     s->scratch_bytes = model_scratch_bytes(model, LIMIT_STEP_ROWS, LIMIT_RUNNING, s->n_threads);
-    /* The header holds the vocabulary; the tokenizer built from it takes about twice its size. */
+    /* The header holds the vocabulary; the tokenizer built from it takes about twice its size, and what masks
+     * need of it (engine/grammars.h) as much again. */
     u64 header_bytes = s->file_bytes - MIN(info.weights_bytes, s->file_bytes);
-    s->weights_bytes = s->file_bytes + model_bytes(model) + 2 * header_bytes;
+    s->weights_bytes = s->file_bytes + model_bytes(model) + 4 * header_bytes;
     model_close(model);
     return OK;
 }
 
 static enum status check_file(struct slot *s, struct err *err) {
-    void *map;
+    struct mapping map;
     struct gguf gguf;
     TRY(map_file(s, &map, err));
-    enum status status = gguf_parse(&gguf, map, s->file_bytes, err);
+    enum status status = gguf_parse(&gguf, map.data, s->file_bytes, err);
     if (status == OK) {
         status = plan_model(s, &gguf, err);
         gguf_release(&gguf);
     }
-    munmap(map, s->file_bytes);
+    if (mapping_lost(&map))
+        status = verify(s, &map, err);
+    mapping_close(&map);
     return status;
 }
 
@@ -118,27 +133,32 @@ static enum status open_template(struct slot *s, struct err *err) {
 static enum status load_file(struct slot *s, struct err *err) {
     s->chat_template = NULL;
     TRY(map_file(s, &s->map, err));
-    enum status status = populate(s, s->map, err);
+    enum status status = populate(s, err);
     if (status == OK)
-        status = gguf_parse(&s->gguf, s->map, s->file_bytes, err);
+        status = gguf_parse(&s->gguf, s->map.data, s->file_bytes, err);
     if (status != OK)
         goto unmap;
     status = model_open(&s->gguf, s->config, &s->model, err);
     if (status != OK)
         goto release;
-    status = tokenizer_open(&s->gguf, &s->tokenizer, err);
+    if (!s->tokenizer)
+        status = tokenizer_open(&s->gguf, &s->tokenizer, err);
     if (status != OK)
         goto close_model;
+    if (!s->grammars)
+        s->grammars = grammars_new(s->tokenizer);
     status = open_template(s, err);
     if (status == OK)
+        status = verify(s, &s->map, err);
+    if (status == OK)
         return OK;
-    tokenizer_close(s->tokenizer);
+    template_close(s->chat_template);
 close_model:
     model_close(s->model);
 release:
     gguf_release(&s->gguf);
 unmap:
-    munmap(s->map, s->file_bytes);
+    mapping_close(&s->map);
     return status;
 }
 
@@ -163,8 +183,31 @@ void slot_check(struct slot *s, struct jobs *loader) {
 void slot_load(struct slot *s, struct jobs *loader) {
     check(s->state == SLOT_KNOWN);
     s->state = SLOT_LOADING;
+    s->error = (struct err){0};
     s->job.run = run_load;
     jobs_push(loader, &s->job);
+}
+
+/* Nobody needs it: the model is not loaded, and no request holds it. */
+static void tokenizer_drop(struct slot *s) {
+    if (s->n_holding > 0)
+        return;
+    grammars_free(s->grammars);
+    s->grammars = NULL;
+    tokenizer_close(s->tokenizer);
+    s->tokenizer = NULL;
+}
+
+void slot_hold_tokenizer(struct slot *s) {
+    check(s->state == SLOT_LOADED);
+    s->n_holding++;
+}
+
+void slot_release_tokenizer(struct slot *s) {
+    check(s->n_holding > 0);
+    s->n_holding--;
+    if (s->state == SLOT_KNOWN)
+        tokenizer_drop(s);
 }
 
 void slot_job_done(struct slot *s) {
@@ -172,6 +215,7 @@ void slot_job_done(struct slot *s) {
     if (!ok) {
         s->error = s->job_err;
         log_error("model cannot be used", "model=%s error=\"%s\"", s->name, s->error.text);
+        tokenizer_drop(s);
     }
     switch (s->state) {
     case SLOT_CHECKING: s->state = ok ? SLOT_KNOWN : SLOT_BROKEN; return;
@@ -182,13 +226,18 @@ void slot_job_done(struct slot *s) {
     }
 }
 
+enum status slot_verify(struct slot *s) {
+    check(s->state == SLOT_LOADED);
+    return s->error.status != OK ? s->error.status : verify(s, &s->map, &s->error);
+}
+
 void slot_unload(struct slot *s) {
     check(s->state == SLOT_LOADED && s->n_preparing == 0);
     template_close(s->chat_template);
-    tokenizer_close(s->tokenizer);
     model_close(s->model);
     gguf_release(&s->gguf);
-    munmap(s->map, s->file_bytes);
+    mapping_close(&s->map);
     s->chat_template = NULL;
     s->state = SLOT_KNOWN;
+    tokenizer_drop(s);
 }

@@ -3,7 +3,9 @@
 #ifndef MINKA_SLOTS_H
 #define MINKA_SLOTS_H
 
+#include "base/mapping.h"
 #include "chat/template.h"
+#include "engine/grammars.h"
 #include "engine/jobs.h"
 #include "model/model.h"
 #include "tokenize/tokenize.h"
@@ -25,7 +27,7 @@ struct slot {
     u64 file_bytes;
     const struct model_config *config;
     enum slot_state state;
-    struct err error; /* BROKEN, or of the last load that failed */
+    struct err error; /* BROKEN; of the last load that failed; LOADED: the file is damaged, slot_verify */
 
     /* from the check on */
     u64 weights_bytes; /* what the ledger books while loaded: the file and what is built from its header */
@@ -35,12 +37,15 @@ struct slot {
     u32 n_ctx_train;
 
     /* while loaded */
-    void *map;
+    struct mapping map;
     struct gguf gguf;
     struct model *model;
-    struct tokenizer *tokenizer;
+    struct tokenizer *tokenizer;         /* also while unloaded, as long as a parked request holds it */
+    struct grammars *grammars;           /* of the tokenizer, as long as it */
+    u32 n_holding;                       /* requests whose text and masks point into the tokenizer */
     struct chat_template *chat_template; /* NULL: the file has none */
     u32 n_preparing;                     /* prompt jobs that use the tokenizer now */
+    u32 num_ctx;                         /* of the request that started last */
 
     struct job job; /* check or load */
     struct err job_err;
@@ -53,10 +58,17 @@ struct slot {
 struct slot *slot_new(const struct wire_model *m, int fd, const struct model_config *config, u32 n_threads,
                       u32 rope_ctx) MUST_USE;
 void slot_free(struct slot *s); /* not while a job runs */
+bool slot_same_file(const struct slot *s, int fd);
 /* Start the job; slot_job_done moves the state when it comes back. */
 void slot_check(struct slot *s, struct jobs *loader);
 void slot_load(struct slot *s, struct jobs *loader);
 void slot_job_done(struct slot *s);
+/* After each use of a loaded model, before its result is: ERR_CORRUPT, and s->error says why, if the file was
+ * cut off or could not be read since it was loaded. Then what has just been computed is worthless. */
+enum status slot_verify(struct slot *s) MUST_USE;
+/* A request keeps the tokenizer for longer than its model is loaded: it may be parked meanwhile. */
+void slot_hold_tokenizer(struct slot *s);
+void slot_release_tokenizer(struct slot *s);
 /* Unmaps; LOADED -> KNOWN. */
 void slot_unload(struct slot *s);
 

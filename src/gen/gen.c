@@ -1,4 +1,5 @@
 /* gen.c - defaults and names of the neutral request. */
+#include "base/limit.h"
 #include "gen/gen.h"
 
 void gen_request_init(struct gen_request *r) {
@@ -15,6 +16,7 @@ void gen_request_init(struct gen_request *r) {
         },
         .num_ctx = 4096,
         .num_predict = 40960,
+        .draft_max = LIMIT_DRAFT,
         .num_keep = 4,
         .truncate = true,
         .shift = true,

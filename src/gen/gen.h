@@ -65,7 +65,7 @@ struct gen_request {
     struct str tools;         /* JSON array text, or empty */
     enum gen_tools tool_choice;
     struct str tool_choice_name;
-    struct str chat_template; /* overrides the model's; empty = the model's own */
+    struct str chat_template; /* Go, overrides that of the model's file; empty = the file's own */
     struct str template_kwargs; /* JSON object of extra template variables, or empty */
     const u32 *context;       /* [n_context] token ids put in front of the prompt (old `context`) */
     u32 n_context;
@@ -79,6 +79,7 @@ struct gen_request {
     u32 n_stop;
     u32 num_ctx;      /* tokens of prompt + answer; resolved, >= 4 */
     u32 num_predict;  /* most new tokens; resolved */
+    u32 draft_max;    /* most tokens guessed ahead in a step; the answer does not depend on it */
     u32 num_keep;     /* prompt tokens kept by a context shift (BOS comes on top) */
     bool truncate;    /* drop old messages and cut a long prompt instead of failing */
     bool shift;       /* at num_ctx continue on the newest half instead of ending */

@@ -436,9 +436,12 @@ bool gguf_get_str(const struct gguf *g, struct str key, struct str *out) {
 }
 
 bool gguf_next_str(const struct gguf_kv *kv, size_t *at, struct str *out) {
-    if (elem_type(kv) != GGUF_STRING || *at >= kv->bytes)
+    if (elem_type(kv) != GGUF_STRING || *at >= kv->bytes || kv->bytes - *at < 8)
         return false;
-    u64 n = load_u64(kv->data + *at); /* the parser has walked these lengths */
+    /* The parser has walked these lengths, but the file may have changed since. */
+    u64 n = load_u64(kv->data + *at);
+    if (n > kv->bytes - *at - 8)
+        return false;
     *out = (struct str){(const char *)kv->data + *at + 8, (size_t)n};
     *at += 8 + (size_t)n;
     return true;

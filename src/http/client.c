@@ -26,6 +26,8 @@ struct http_client {
     struct buf *whole;
     struct buf pending; /* a line so far, or the text of an error */
     bool too_large, stopped;
+    bool uploads; /* the body comes from on_read */
+    curl_off_t upload_bytes;
     u32 status;
     char trouble[CURL_ERROR_SIZE];
 };
@@ -158,6 +160,11 @@ static enum status request(struct http_client *c, const char *method, const char
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, body.p);
         curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.n);
     }
+    if (c->uploads) {
+        curl_easy_setopt(c->easy, CURLOPT_POST, 1L);
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDS, NULL);
+        curl_easy_setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, c->upload_bytes);
+    }
     curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, head ? NULL : method);
     buf_clear(&c->pending);
     c->too_large = c->stopped = false;
@@ -171,6 +178,59 @@ static enum status request(struct http_client *c, const char *method, const char
     enum status status = outcome(c, code, err);
     curl_multi_remove_handle(c->multi, c->easy);
     c->busy = 0;
+    return status;
+}
+
+struct upload {
+    int fd;
+    u64 sent;
+    void (*progress)(void *ctx, u64 sent);
+    void *ctx;
+};
+
+static size_t on_read(char *to, size_t size, size_t n, void *ctx) {
+    struct upload *u = ctx;
+    ssize_t got;
+    do
+        got = pread(u->fd, to, size * n, (off_t)u->sent);
+    while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return CURL_READFUNC_ABORT;
+    u->sent += (u64)got;
+    if (u->progress)
+        u->progress(u->ctx, u->sent);
+    return (size_t)got;
+}
+
+/* For a kept connection that was closed before a byte arrived: libcurl sends again. */
+static int on_seek(void *ctx, curl_off_t offset, int origin) {
+    struct upload *u = ctx;
+    if (origin != SEEK_SET)
+        return CURL_SEEKFUNC_CANTSEEK;
+    u->sent = (u64)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+enum status http_client_upload(struct http_client *c, const char *path, int fd, u64 bytes,
+                               void (*progress)(void *ctx, u64 sent), void *ctx, struct err *err) {
+    struct upload u = {fd, 0, progress, ctx};
+    struct buf answer = {0};
+    struct curl_slist *own = curl_slist_append(NULL, "Content-Type: application/octet-stream");
+    own = curl_slist_append(own, "Expect:");
+    curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, own);
+    curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt(c->easy, CURLOPT_READDATA, &u);
+    curl_easy_setopt(c->easy, CURLOPT_SEEKFUNCTION, on_seek);
+    curl_easy_setopt(c->easy, CURLOPT_SEEKDATA, &u);
+    c->upload_bytes = (curl_off_t)bytes;
+    c->uploads = true;
+    enum status status = http_client_call(c, "POST", path, STR_NONE, &answer, err);
+    c->uploads = false;
+    curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, NULL);
+    curl_easy_setopt(c->easy, CURLOPT_SEEKFUNCTION, NULL);
+    curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
+    curl_slist_free_all(own);
+    buf_release(&answer);
     return status;
 }
 

@@ -36,6 +36,10 @@ enum status http_client_stream(struct http_client *c, const char *method, const 
 /* The same with the whole answer, replacing what is in out. */
 enum status http_client_call(struct http_client *c, const char *method, const char *path, struct str body,
                              struct buf *out, struct err *err) MUST_USE;
+/* POST of `bytes` bytes of a file from its beginning; progress (may be NULL) hears of what has been handed to
+ * the system. */
+enum status http_client_upload(struct http_client *c, const char *path, int fd, u64 bytes,
+                               void (*progress)(void *ctx, u64 sent), void *ctx, struct err *err) MUST_USE;
 /* HTTP status of the last answer; 0 = none came. */
 u32 http_client_status(const struct http_client *c);
 /* Ends the transfer in progress. Safe in a signal handler; without a transfer it does nothing. */

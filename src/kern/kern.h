@@ -80,7 +80,8 @@ struct kern_mat {
  *   a value that is NaN or infinite makes d of its group NaN and q 0.
  * Attention walks absolute positions in chunks of KERN_CHUNK keys:
  *   s[j]  = scale * dot(q, k[j])     dot: acc = fma(q[i], k[j][i], acc), i = 0..head_dim-1, from 0
- *   s[j]  = softcap * tanh(s[j] / softcap) if softcap > 0;  masked positions: p[j] = 0
+ *   s[j]  = softcap * tanh(s[j] / softcap) if softcap > 0
+ *   s[j]  = fma(-slope, |at - j|, s[j]) with slopes (ALiBi);  masked positions: p[j] = 0
  *   m     = max over the chunk's visible keys,  p[j] = exp(s[j] - m)
  *   l     = sum of p in the lane order of ref/attend.c,  o[i] = fma(p[j], v[j][i], o[i]) over j ascending
  * and partial results (m, l, o) are folded in ascending chunk order. Keys of the current slice are read
@@ -97,7 +98,10 @@ struct kern_attend {
     u32 head_dim;            /* a multiple of 16, <= 256 */
     u32 n_queries;           /* query rows that share this KV head: (heads per KV head) x (rows of one sequence) */
     const f32 *const *q;     /* [n_queries] -> f32[head_dim], rope applied */
-    const u32 *pos;          /* [n_queries] absolute position of each query's row */
+    const u32 *pos;          /* [n_queries] absolute position of each query's row; an encoder, whose rows see all
+                                keys, gives the last one */
+    const f32 *slope;        /* [n_queries] ALiBi: scores sink by slope per key of distance; NULL = none */
+    const u32 *at;           /* [n_queries] with slope: the position that the distance is counted from, < 2^24 */
     u32 window;              /* keys p with pos - window < p <= pos are visible; 0 = all p <= pos */
     u32 chunk;               /* which chunk of KERN_CHUNK keys, by absolute position */
     const void *const *k;    /* [KERN_CHUNK/64] page slices of this head, NULL where not held */

@@ -4,6 +4,9 @@
 
 #define PRE_NORM .attn_norm = MUST, .ffn_norm = MUST
 #define POST_NORM .post_norms = MUST
+#define ENCODER                                                                                              \
+    .norm = NORM_LAYER, .norm_bias = MUST, .post_norms = MUST, .qkv_bias = CAN, .o_bias = CAN,               \
+    .ffn_bias = CAN, .encoder = true
 
 const struct family families[] = {
     {.arch = "llama", PRE_NORM, .qkv_bias = CAN, .o_bias = CAN, .ffn_bias = CAN, .output = CAN},
@@ -107,6 +110,15 @@ const struct family families[] = {
      .rope_layers = ROPE_WINDOWED_ONLY,
      .window_period = 4,
      .logit_scale = MUST},
+    /* XLM-RoBERTa is bert with another tokenizer. */
+    {.arch = "bert",
+     ENCODER,
+     .rope_layers = ROPE_NONE,
+     .ffn = FFN_PLAIN,
+     .activation = ACT_GELU,
+     .position_embd = true},
+    {.arch = "nomic-bert", ENCODER, .rope_neox = true},
+    {.arch = "jina-bert-v2", ENCODER, .rope_layers = ROPE_NONE, .activation = ACT_GELU, .alibi = true},
 };
 const u32 n_families = ARRAY_LEN(families);
 

@@ -23,6 +23,7 @@ enum rope_layers {
     ROPE_ALL,
     ROPE_NOT_EVERY_4TH, /* layers 3, 7, 11 ... have no position (smollm3) */
     ROPE_WINDOWED_ONLY, /* only layers with a window, if there are any (cohere2, exaone4) */
+    ROPE_NONE,          /* positions are embedded, or bend the scores (bert, jina-bert-v2) */
 };
 
 enum ffn_kind {
@@ -62,6 +63,9 @@ struct family {
     bool softcaps;         /* reads attn_logit_softcapping and final_logit_softcapping */
     u32 wide_query_layers; /* the variant of so many layers scales queries by sqrt(n_embd / heads) */
     bool position_scale;   /* reads attention.temperature_scale: queries grow with the position */
+    bool encoder;          /* reads whole inputs in both directions and embeds them: encoder.c */
+    bool position_embd;    /* adds a learned vector per position */
+    bool alibi;            /* scores sink with the distance (ALiBi) */
 };
 
 extern const struct family families[];

@@ -419,6 +419,11 @@ f32 *model_logits(struct model *m, struct team *team, struct model_scratch *s, u
     return s->plan.logits;
 }
 
+const f32 *model_hidden(const struct model *m, const struct model_scratch *s, u32 i) {
+    check(i < s->n_wanted);
+    return s->plan.hidden + (size_t)i * m->h.n_embd;
+}
+
 u64 model_logits_hash(const f32 *logits, u32 n_vocab, u64 seed) {
     return hash_bytes(logits, n_vocab * sizeof *logits, seed);
 }

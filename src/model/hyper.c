@@ -111,6 +111,9 @@ static enum status read_heads(struct reader *r, struct hyper *h) {
         return err_set(r->err, ERR_UNSUPPORTED, "head size %u: only multiples of 16 up to 256 are supported",
                        h->head_dim);
     h->n_rot = h->head_dim;
+    if (h->family->encoder && h->n_ctx_train > LIMIT_NUM_CTX)
+        return err_set(r->err, ERR_UNSUPPORTED, "a context of %u tokens: an encoder reads at most %u at once",
+                       h->n_ctx_train, LIMIT_NUM_CTX);
     TRY(read_u32(r, "rope.dimension_count", false, 2, h->head_dim, &h->n_rot));
     if (h->n_rot % 2 != 0)
         return err_set(r->err, ERR_CORRUPT, "rope.dimension_count is %u: rotated values come in pairs",
@@ -182,7 +185,7 @@ static enum status read_windows(struct reader *r, struct hyper *h) {
             return err_set(r->err, ERR_CORRUPT, "%s has %llu values for %u layers", r->key,
                            (unsigned long long)pattern->n, h->n_layers);
     }
-    bool rope = true;
+    bool rope = f->rope_layers != ROPE_NONE;
     if (f->rope_switch && gguf_find(r->g, key_of(r, "rope.scaling.finetuned")) &&
         !gguf_get_bool(r->g, key_of(r, "rope.scaling.finetuned"), &rope))
         return err_set(r->err, ERR_CORRUPT, "%s is not true or false", r->key);
@@ -231,6 +234,18 @@ static enum status read_scales(struct reader *r, struct hyper *h) {
     }
     if (f->position_scale)
         TRY(read_f32(r, "attention.temperature_scale", false, 0, 1e3, &h->position_scale));
+    return OK;
+}
+
+static enum status read_pooling(struct reader *r, struct hyper *h) {
+    u32 kind = POOLING_NONE;
+    TRY(read_u32(r, "pooling_type", false, 0, POOLING_RANK, &kind));
+    h->pooling = (enum pooling)kind;
+    if (h->pooling == POOLING_NONE)
+        h->pooling = h->family->encoder ? POOLING_MEAN : POOLING_LAST;
+    if (!h->family->encoder && (h->pooling == POOLING_RANK || h->pooling == POOLING_CLS))
+        return err_set(r->err, ERR_UNSUPPORTED, "%s is %u: a model that generates embeds by its last row or the mean",
+                       r->key, kind);
     return OK;
 }
 
@@ -285,5 +300,6 @@ enum status hyper_read(const struct gguf *g, struct arena *arena, struct hyper *
     TRY(read_rope(r, h));
     TRY(read_windows(r, h));
     TRY(read_scales(r, h));
+    TRY(read_pooling(r, h));
     return read_vocab(r, h);
 }

@@ -8,6 +8,9 @@
 
 enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LONGROPE };
 
+/* How the rows of an input become one vector; numbers as in the files. */
+enum pooling { POOLING_NONE, POOLING_MEAN, POOLING_CLS, POOLING_LAST, POOLING_RANK };
+
 struct hyper_layer {
     u32 n_heads;    /* query heads */
     u32 n_kv_heads; /* divides n_heads */
@@ -39,6 +42,7 @@ struct hyper {
     f32 attn_scale;                              /* of q k */
     f32 attn_softcap, logit_softcap;             /* 0 = off */
     f32 position_scale;                          /* 0 = off */
+    enum pooling pooling;                        /* never NONE: without a key encoders take the mean, others the last row */
 };
 
 /* Reads into out; layers come from arena. ERR_UNSUPPORTED: an architecture, or a part of one, that we do

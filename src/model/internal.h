@@ -34,6 +34,7 @@ struct model {
     u32 q_width, kv_width, n_ff; /* most over all layers */
     u32 group_max;               /* most query heads per KV head */
     bool embd_kinds[2];          /* whether inputs of n_embd values are read as Q8, as Q8_256 */
+    f32 *alibi; /* [n_heads] slopes; NULL where the family has none */
     u32 wide_K[2];               /* widest input of o and down that is read as Q8, as Q8_256; 0 = none */
 };
 
@@ -77,16 +78,42 @@ struct scratch_plan {
     struct thread_scratch threads[TEAM_THREADS_MAX];
 };
 
+/* Where everything lies for an encoder; slice = the rows that are computed at a time. */
+struct encoder_plan {
+    u32 n_rows, n_inputs, n_threads;
+    u64 bytes;
+    struct encoder_tile *tiles;   /* [n_rows] at most */
+    struct encoder_input *inputs; /* [n_inputs] */
+    f32 *x;                       /* [n_rows][n_embd] the residual of all rows */
+    f32 *k, *v;                   /* of one layer, in blocks of 16 keys; see encoder.c */
+    f32 *angles;                  /* [n_rows][n_rot] */
+    f32 *q, *ks, *vs, *attn;      /* [slice][width] */
+    f32 *gate, *up;               /* [slice][n_ff] */
+    f32 *proj;                    /* [slice][n_embd] */
+    void *acts[2];                /* inputs of n_embd values, Q8 and Q8_256 */
+    void *wide_acts;
+    f32 *slope; /* [threads][TILE_ROWS * group_max] */
+    u32 *at;    /* the same */
+    struct thread_scratch threads[TEAM_THREADS_MAX];
+};
+
 struct model_scratch {
     u8 *mem;
     u64 bytes;
     struct scratch_plan plan;
     u32 n_wanted; /* rows in plan.hidden, once the last layer is done */
+    struct encoder_plan encoder;
 };
 
 /* Lays out at mem (64-byte aligned; NULL: only sizes). */
 void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads,
                   u8 *mem);
+
+/* The same for an encoder. */
+void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32 n_inputs, u32 n_threads, u8 *mem);
+/* The next `bytes` of mem (NULL: only counts them in *at), 64-byte aligned. */
+void *scratch_take(u8 *mem, u64 *at, u64 bytes);
+void scratch_plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem, u64 *at);
 
 /* --- project.c: one region of matrix multiplications with the same input --- */
 struct project {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/fmath.h"
 #include "base/limit.h"
 #include "model/internal.h"
 
@@ -64,7 +65,13 @@ static enum status fill_info(const struct gguf *g, const struct hyper *h, enum k
         out->n_heads = MAX(out->n_heads, h->layers[i].n_heads);
         out->n_kv_heads = MAX(out->n_kv_heads, h->layers[i].n_kv_heads);
     }
-    return place_layers(h, cache, &out->kv, layers, err);
+    out->encoder = h->family->encoder;
+    out->pooling = h->pooling;
+    out->n_out = h->n_embd;
+    const struct gguf_tensor *labels = gguf_tensor_find(g, STR("cls.output.weight"));
+    if (h->pooling == POOLING_RANK && labels && labels->dims[1] <= LIMIT_WIDTH)
+        out->n_out = (u32)labels->dims[1];
+    return out->encoder ? OK : place_layers(h, cache, &out->kv, layers, err);
 }
 
 enum status model_info_read(const struct gguf *g, enum kern_cache cache, struct model_info *out,
@@ -97,6 +104,8 @@ static void need_wide(struct model *m, const struct kern_mat *w) {
 /* Which layers feed attention and FFN from the same normed input, and in which formats inputs are read. */
 static void plan_inputs(struct model *m) {
     need_format(m, &m->w.output, &m->embd_kinds[0], &m->embd_kinds[1]);
+    need_format(m, &m->w.cls, &m->embd_kinds[0], &m->embd_kinds[1]);
+    need_format(m, &m->w.cls_out, &m->embd_kinds[0], &m->embd_kinds[1]);
     for (u32 i = 0; i < m->h.n_layers; i++) {
         struct model_layer *l = &m->layers[i];
         const struct weights_layer *w = &m->w.layers[i];
@@ -122,6 +131,20 @@ static void plan_inputs(struct model *m) {
     }
 }
 
+/* Slopes of ALiBi: powers of two of the heads' number, as its paper has them, with a largest bias of 8. */
+static void plan_alibi(struct model *m) {
+    u32 n_heads = m->info.n_heads, low = 1;
+    if (!m->h.family->alibi)
+        return;
+    while (low * 2 <= n_heads)
+        low *= 2;
+    m->alibi = ARENA_ARRAY(&m->arena, f32, n_heads);
+    for (u32 h = 0; h < n_heads; h++) {
+        f64 power = h < low ? 8.0 / low * (h + 1) : 4.0 / low * (2 * (h - low) + 1);
+        m->alibi[h] = (f32)fm_exp(-power * 0.6931471805599453);
+    }
+}
+
 static enum status open_into(struct model *m, const struct gguf *g, struct err *err) {
     TRY(hyper_read(g, &m->arena, &m->h, err));
     m->layers = ARENA_ARRAY(&m->arena, struct model_layer, m->h.n_layers);
@@ -129,6 +152,7 @@ static enum status open_into(struct model *m, const struct gguf *g, struct err *
     TRY(weights_open(g, &m->h, &m->arena, &m->w, err));
     ropes_init(&m->ropes, &m->h, m->w.rope_usual, m->w.rope_long, &m->arena);
     plan_inputs(m);
+    plan_alibi(m);
     return OK;
 }
 

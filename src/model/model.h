@@ -16,6 +16,7 @@
 #include "gguf/gguf.h"
 #include "kern/kern.h"
 #include "kv/kv.h"
+#include "model/hyper.h"
 
 struct model;
 
@@ -38,7 +39,9 @@ struct model_info {
     u64 n_params;      /* elements of all tensors */
     u64 weights_bytes; /* tensor data in the file */
     struct kv_layout kv;
-    bool encoder; /* embeds, does not generate */
+    bool encoder; /* embeds whole inputs, does not generate */
+    enum pooling pooling;
+    u32 n_out; /* values of an embedding: n_embd, or the labels of a classifier */
 };
 
 /* Reads architecture and hyperparameters. ERR_UNSUPPORTED names the architecture or tensor type that is
@@ -69,8 +72,8 @@ struct model_span {
 
 struct model_scratch; /* activations of one step; reused by all steps of all models */
 
-/* Bytes of scratch for steps of at most n_rows rows and n_logits sampled rows: the ledger books it and
- * the allocator takes it. */
+/* Bytes of scratch for steps of at most n_rows rows and n_logits sampled rows (an encoder: inputs): the ledger
+ * books it and the allocator takes it. */
 u64 model_scratch_bytes(const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads);
 struct model_scratch *model_scratch_new(void) MUST_USE;
 void model_scratch_free(struct model_scratch *s);
@@ -88,7 +91,33 @@ void model_forward(struct model *m, struct team *team, struct model_scratch *s,
  * [n][n_vocab], valid until the next call. */
 #define MODEL_LOGITS_TILE 16u
 f32 *model_logits(struct model *m, struct team *team, struct model_scratch *s, u32 first, u32 n);
+/* The hidden row behind the final norm of wanted row i, [n_embd]: what a generating model embeds with. Valid
+ * until the next step. */
+const f32 *model_hidden(const struct model *m, const struct model_scratch *s, u32 i);
 /* Hash over the raw bits of a row of logits, folded into seed: the determinism tests compare it. */
 u64 model_logits_hash(const f32 *logits, u32 n_vocab, u64 seed);
+
+/* --- encoders --- */
+/* One whole input: every token attends to all of them. */
+struct model_input {
+    const u32 *tokens; /* [n] */
+    u32 n;             /* 1..n_ctx_train */
+};
+
+/* One pass over the inputs; their rows stay in s until its next use. Memory grows with the rows, not with their
+ * square: keys and values of one layer, and activations for MODEL_ENCODE_ROWS rows at a time. The bits of an
+ * input's rows depend on it alone. */
+#define MODEL_ENCODE_ROWS 512u
+void model_encode(struct model *m, struct team *team, struct model_scratch *s, const struct model_input *inputs,
+                  u32 n_inputs);
+/* Pools the rows of input i of the last model_encode into out: [n_embd]; POOLING_RANK, only where the file says
+ * so: [n_out]. */
+void model_pool(const struct model *m, struct model_scratch *s, u32 i, enum pooling pooling, f32 *out);
+/* The rows themselves, [n][n_embd]. */
+const f32 *model_encoded_rows(const struct model *m, const struct model_scratch *s, u32 i);
+
+/* Pooling by the mean, row by row in ascending order, however the rows are cut into steps: sum starts at 0. */
+void model_mean_add(const struct model *m, f32 *sum, const f32 *row);
+void model_mean_finish(const struct model *m, f32 *sum, u32 n_rows);
 
 #endif

@@ -5,25 +5,25 @@
 
 #include "model/internal.h"
 
-static void *take(u8 *mem, u64 *at, u64 bytes) {
+void *scratch_take(u8 *mem, u64 *at, u64 bytes) {
     void *p = mem ? mem + *at : NULL;
     *at += ALIGN_UP(bytes, 64);
     return p;
 }
 
-static void plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem, u64 *at) {
+void scratch_plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem, u64 *at) {
     u64 n = (u64)TILE_ROWS * m->group_max;
     u64 o = n * m->h.head_dim * sizeof(f32);
-    t->matmul = take(mem, at, kern_matmul_scratch_bytes());
-    t->attend = take(mem, at, kern_attend_scratch_bytes());
-    t->q = take(mem, at, n * sizeof *t->q);
-    t->pos = take(mem, at, n * sizeof *t->pos);
-    t->m = take(mem, at, n * sizeof(f32));
-    t->l = take(mem, at, n * sizeof(f32));
-    t->o = take(mem, at, o);
-    t->run_m = take(mem, at, n * sizeof(f32));
-    t->run_l = take(mem, at, n * sizeof(f32));
-    t->run_o = take(mem, at, o);
+    t->matmul = scratch_take(mem, at, kern_matmul_scratch_bytes());
+    t->attend = scratch_take(mem, at, kern_attend_scratch_bytes());
+    t->q = scratch_take(mem, at, n * sizeof *t->q);
+    t->pos = scratch_take(mem, at, n * sizeof *t->pos);
+    t->m = scratch_take(mem, at, n * sizeof(f32));
+    t->l = scratch_take(mem, at, n * sizeof(f32));
+    t->o = scratch_take(mem, at, o);
+    t->run_m = scratch_take(mem, at, n * sizeof(f32));
+    t->run_l = scratch_take(mem, at, n * sizeof(f32));
+    t->run_o = scratch_take(mem, at, o);
 }
 
 static const enum kern_act integer_kinds[2] = {KERN_ACT_Q8, KERN_ACT_Q8_256};
@@ -36,42 +36,47 @@ void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32
     p->n_rows = n_rows;
     p->n_logits = n_logits;
     p->n_threads = n_threads;
-    p->tiles = take(mem, &at, rows * sizeof *p->tiles);
-    p->pos = take(mem, &at, rows * sizeof *p->pos);
-    p->wanted = take(mem, &at, n_logits * sizeof *p->wanted);
+    p->tiles = scratch_take(mem, &at, rows * sizeof *p->tiles);
+    p->pos = scratch_take(mem, &at, rows * sizeof *p->pos);
+    p->wanted = scratch_take(mem, &at, n_logits * sizeof *p->wanted);
     for (u32 i = 0; i < 2; i++)
-        p->angles[i] = take(mem, &at, rows * m->h.n_rot * f);
-    p->x = take(mem, &at, rows * m->h.n_embd * f);
-    p->xn = take(mem, &at, rows * m->h.n_embd * f);
-    p->q = take(mem, &at, rows * m->q_width * f);
-    p->k = take(mem, &at, rows * m->kv_width * f);
-    p->v = take(mem, &at, rows * m->kv_width * f);
-    p->attn = take(mem, &at, rows * m->q_width * f);
-    p->gate = take(mem, &at, rows * m->n_ff * f);
-    p->up = take(mem, &at, rows * m->n_ff * f);
-    p->proj = take(mem, &at, rows * m->h.n_embd * f);
+        p->angles[i] = scratch_take(mem, &at, rows * m->h.n_rot * f);
+    p->x = scratch_take(mem, &at, rows * m->h.n_embd * f);
+    p->xn = scratch_take(mem, &at, rows * m->h.n_embd * f);
+    p->q = scratch_take(mem, &at, rows * m->q_width * f);
+    p->k = scratch_take(mem, &at, rows * m->kv_width * f);
+    p->v = scratch_take(mem, &at, rows * m->kv_width * f);
+    p->attn = scratch_take(mem, &at, rows * m->q_width * f);
+    p->gate = scratch_take(mem, &at, rows * m->n_ff * f);
+    p->up = scratch_take(mem, &at, rows * m->n_ff * f);
+    p->proj = scratch_take(mem, &at, rows * m->h.n_embd * f);
     u64 wide_bytes = 0;
     for (u32 i = 0; i < 2; i++) {
         p->acts[i] =
-            take(mem, &at, m->embd_kinds[i] ? kern_acts_bytes(integer_kinds[i], acts_rows, m->h.n_embd) : 0);
+            scratch_take(mem, &at, m->embd_kinds[i] ? kern_acts_bytes(integer_kinds[i], acts_rows, m->h.n_embd) : 0);
         if (m->wide_K[i])
             wide_bytes = MAX(wide_bytes, kern_acts_bytes(integer_kinds[i], n_rows, m->wide_K[i]));
     }
-    p->wide_acts = take(mem, &at, wide_bytes);
-    p->hidden = take(mem, &at, (u64)n_logits * m->h.n_embd * f);
-    p->logits = take(mem, &at, (u64)MIN(n_logits, MODEL_LOGITS_TILE) * m->h.n_vocab * f);
-    p->part_m = take(mem, &at, PARTIAL_SLOTS * f);
-    p->part_l = take(mem, &at, PARTIAL_SLOTS * f);
-    p->part_o = take(mem, &at, (u64)PARTIAL_SLOTS * m->h.head_dim * f);
-    p->fold_m = take(mem, &at, PARTIAL_SLOTS * f);
-    p->fold_l = take(mem, &at, PARTIAL_SLOTS * f);
-    p->fold_o = take(mem, &at, (u64)PARTIAL_SLOTS * m->h.head_dim * f);
+    p->wide_acts = scratch_take(mem, &at, wide_bytes);
+    p->hidden = scratch_take(mem, &at, (u64)n_logits * m->h.n_embd * f);
+    p->logits = scratch_take(mem, &at, (u64)MIN(n_logits, MODEL_LOGITS_TILE) * m->h.n_vocab * f);
+    p->part_m = scratch_take(mem, &at, PARTIAL_SLOTS * f);
+    p->part_l = scratch_take(mem, &at, PARTIAL_SLOTS * f);
+    p->part_o = scratch_take(mem, &at, (u64)PARTIAL_SLOTS * m->h.head_dim * f);
+    p->fold_m = scratch_take(mem, &at, PARTIAL_SLOTS * f);
+    p->fold_l = scratch_take(mem, &at, PARTIAL_SLOTS * f);
+    p->fold_o = scratch_take(mem, &at, (u64)PARTIAL_SLOTS * m->h.head_dim * f);
     for (u32 i = 0; i < n_threads; i++)
-        plan_thread(&p->threads[i], m, mem, &at);
+        scratch_plan_thread(&p->threads[i], m, mem, &at);
     p->bytes = at;
 }
 
 u64 model_scratch_bytes(const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads) {
+    if (m->info.encoder) {
+        struct encoder_plan e;
+        encoder_plan(&e, m, n_rows, n_logits, n_threads, NULL);
+        return e.bytes;
+    }
     struct scratch_plan p;
     scratch_plan(&p, m, n_rows, n_logits, n_threads, NULL);
     return p.bytes;

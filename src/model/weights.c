@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/limit.h"
+
 #define NAME_BYTES 96
 
 struct loader {
@@ -174,6 +176,16 @@ static enum status open_ffn(struct loader *l, struct weights_layer *w, u32 n_ff)
     return vector(l, "ffn_down.bias", f->ffn_bias, d, &w->down_bias);
 }
 
+/* Each half of an encoder's layer ends with a norm of the sum. */
+static enum status open_encoder_layer(struct loader *l, struct weights_layer *w, const struct hyper_layer *s) {
+    u32 d = l->h->n_embd;
+    TRY(vector(l, "attn_output_norm.weight", MUST, d, &w->attn_post_norm));
+    TRY(vector(l, "attn_output_norm.bias", MUST, d, &w->attn_post_norm_bias));
+    TRY(open_ffn(l, w, s->n_ff));
+    TRY(vector(l, "layer_output_norm.weight", MUST, d, &w->ffn_post_norm));
+    return vector(l, "layer_output_norm.bias", MUST, d, &w->ffn_post_norm_bias);
+}
+
 static enum status open_layer(struct loader *l, struct weights_layer *w, const struct hyper_layer *s) {
     const struct family *f = l->h->family;
     u32 d = l->h->n_embd, hd = l->h->head_dim;
@@ -183,11 +195,53 @@ static enum status open_layer(struct loader *l, struct weights_layer *w, const s
     TRY(open_qk_norm(l, w, s));
     TRY(matrix(l, "attn_output.weight", MUST, d, s->n_heads * hd, &w->o));
     TRY(vector(l, "attn_output.bias", f->o_bias, d, &w->o_bias));
+    if (f->encoder)
+        return open_encoder_layer(l, w, s);
     TRY(vector(l, "post_attention_norm.weight", f->post_norms, d, &w->attn_post_norm));
     TRY(vector(l, "ffn_norm.weight", f->ffn_norm, d, &w->ffn_norm));
     TRY(vector(l, "ffn_norm.bias", w->ffn_norm ? f->norm_bias : ABSENT, d, &w->ffn_norm_bias));
     TRY(open_ffn(l, w, s->n_ff));
     return vector(l, "post_ffw_norm.weight", f->post_norms, d, &w->ffn_post_norm);
+}
+
+static enum status open_rank(struct loader *l, struct weights *w) {
+    u32 d = l->h->n_embd;
+    const struct gguf_tensor *out = find(l, "cls.output.weight");
+    TRY(matrix(l, "cls.weight", out ? CAN : MUST, d, d, &w->cls));
+    TRY(vector(l, "cls.bias", w->cls.data ? CAN : ABSENT, d, &w->cls_bias));
+    if (!out)
+        return OK;
+    if (out->dims[1] < 1 || out->dims[1] > LIMIT_WIDTH)
+        return wrong_shape(l, out, d, 1);
+    u32 n_labels = (u32)out->dims[1];
+    TRY(matrix(l, "cls.output.weight", MUST, n_labels, d, &w->cls_out));
+    return vector(l, "cls.output.bias", CAN, n_labels, &w->cls_out_bias);
+}
+
+/* What stands around the layers of an encoder. */
+static enum status open_encoder(struct loader *l, struct weights *w) {
+    u32 d = l->h->n_embd;
+    const struct gguf_tensor *types = find(l, "token_types.weight");
+    if (l->h->family->position_embd)
+        TRY(matrix(l, "position_embd.weight", MUST, l->h->n_ctx_train, d, &w->position_embd));
+    if (types && (types->dims[1] < 1 || types->dims[1] > LIMIT_WIDTH))
+        return wrong_shape(l, types, d, 1);
+    if (types)
+        TRY(matrix(l, "token_types.weight", MUST, (u32)types->dims[1], d, &w->token_types));
+    TRY(vector(l, "token_embd_norm.weight", MUST, d, &w->embd_norm));
+    TRY(vector(l, "token_embd_norm.bias", MUST, d, &w->embd_norm_bias));
+    return l->h->pooling == POOLING_RANK ? open_rank(l, w) : OK;
+}
+
+static enum status open_head(struct loader *l, struct weights *w) {
+    const struct family *f = l->h->family;
+    TRY(vector(l, "output_norm.weight", MUST, l->h->n_embd, &w->output_norm));
+    TRY(vector(l, "output_norm.bias", f->norm_bias, l->h->n_embd, &w->output_norm_bias));
+    if (f->output != ABSENT)
+        TRY(matrix(l, "output.weight", f->output, l->h->n_vocab, l->h->n_embd, &w->output));
+    if (!w->output.data)
+        w->output = w->embd;
+    return vector(l, "output.bias", f->output_bias ? CAN : ABSENT, l->h->n_vocab, &w->output_bias);
 }
 
 static enum status open_rope(struct loader *l, struct weights *w) {
@@ -223,17 +277,10 @@ static enum status check_all_used(struct loader *l) {
 enum status weights_open(const struct gguf *g, const struct hyper *h, struct arena *arena, struct weights *w,
                          struct err *err) {
     struct loader loader = {.g = g, .h = h, .arena = arena, .err = err, .layer = UINT32_MAX}, *l = &loader;
-    const struct family *f = h->family;
     memset(w, 0, sizeof *w);
     l->used = ARENA_ARRAY(arena, bool, g->n_tensors);
     TRY(matrix(l, "token_embd.weight", MUST, h->n_vocab, h->n_embd, &w->embd));
-    TRY(vector(l, "output_norm.weight", MUST, h->n_embd, &w->output_norm));
-    TRY(vector(l, "output_norm.bias", f->norm_bias, h->n_embd, &w->output_norm_bias));
-    if (f->output != ABSENT)
-        TRY(matrix(l, "output.weight", f->output, h->n_vocab, h->n_embd, &w->output));
-    if (!w->output.data)
-        w->output = w->embd;
-    TRY(vector(l, "output.bias", f->output_bias ? CAN : ABSENT, h->n_vocab, &w->output_bias));
+    TRY(h->family->encoder ? open_encoder(l, w) : open_head(l, w));
     TRY(open_rope(l, w));
     w->layers = ARENA_ARRAY(arena, struct weights_layer, h->n_layers);
     for (u32 i = 0; i < h->n_layers; i++) {

@@ -22,7 +22,7 @@ static void skip(struct str *s, const char *these) {
 /* Up to one of the stops, or the end. */
 static struct str word(struct str *s, const char *stops) {
     size_t n = 0;
-    while (n < s->n && s->p[n] && !strchr(stops, s->p[n]))
+    while (n < s->n && (!s->p[n] || !strchr(stops, s->p[n])))
         n++;
     struct str w = str_slice(*s, 0, n);
     *s = str_slice(*s, n, s->n);
@@ -52,12 +52,8 @@ enum status challenge_parse(struct str header, struct arena *a, struct challenge
         return err_set(err, ERR_INVALID, "the registry wants another authentication than Bearer tokens");
     while (skip(&s, " \t,"), s.n) {
         struct str key = word(&s, "=, \t");
-        if (s.n == 0 || s.p[0] != '=') {
-            /* A parameter without a value, or a byte that belongs nowhere. */
-            if (key.n == 0)
-                s = str_slice(s, 1, s.n);
-            continue;
-        }
+        if (s.n == 0 || s.p[0] != '=')
+            continue; /* a parameter without a value */
         s = str_slice(s, 1, s.n);
         struct str v = value_read(&s, a);
         if (str_eq_nocase(key, STR("realm")))

@@ -269,7 +269,7 @@ static void answer_forget(struct fetch *f) {
     f->code = 0;
     f->length = f->range_start = f->range_total = -1;
     f->sent = f->header_bytes = 0;
-    f->body_over = f->broken = false;
+    f->body_over = f->broken = f->unreachable = false;
     f->refused = (struct err){0};
     f->trouble[0] = 0;
 }
@@ -482,6 +482,12 @@ static enum status redirected(struct client *c, struct fetch *f, struct err *err
     return fetch_send(c, f, err);
 }
 
+static bool is_unreachable(u32 result) {
+    return result == CURLE_COULDNT_RESOLVE_HOST || result == CURLE_COULDNT_RESOLVE_PROXY ||
+           result == CURLE_COULDNT_CONNECT || result == CURLE_PEER_FAILED_VERIFICATION ||
+           result == CURLE_SSL_CONNECT_ERROR;
+}
+
 static bool is_redirect(u32 code) {
     return code == 301 || code == 302 || code == 303 || code == 307 || code == 308;
 }
@@ -499,6 +505,7 @@ enum status client_settle(struct client *c, struct fetch *f, struct err *err) {
                        f->answer_bytes_max);
     if (f->result != CURLE_OK && !f->body_over) {
         f->broken = true;
+        f->unreachable = is_unreachable(f->result);
         return err_set(err, ERR_IO, "%s: %s", c->base,
                        f->trouble[0] ? f->trouble : curl_easy_strerror(f->result));
     }

@@ -60,7 +60,7 @@ u64 job_retry_ms(const struct job *j, u32 n_tries) {
 enum status job_run(struct job *j, struct fetch *f, struct str url, struct err *err) {
     for (u32 n = 0;; n++) {
         enum status status = client_run(j->client, f, url, err);
-        bool again = status != OK ? f->broken : fetch_code_transient(f->code);
+        bool again = status != OK ? f->broken && !f->unreachable : fetch_code_transient(f->code);
         if (!again || n + 1 == SMALL_TRIES)
             return status;
         TRY(client_wait(j->client, job_retry_ms(j, n), err));

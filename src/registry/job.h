@@ -26,7 +26,8 @@ void job_say(struct job *j, const char *status);
 /* "<verb> <12 digits>" with the blob's numbers. */
 void job_say_blob(struct job *j, const char *verb, const struct registry_blob *b, u64 completed);
 u64 job_retry_ms(const struct job *j, u32 n_tries); /* pause before try n_tries + 1 */
-/* A small request, tried up to three times while the connection breaks or the server has a passing trouble.
+/* A small request, tried up to three times while the connection breaks or the server has a passing trouble;
+ * where nobody answers at all, once.
  * OK: f holds the final answer of any code. */
 enum status job_run(struct job *j, struct fetch *f, struct str url, struct err *err) MUST_USE;
 

@@ -204,13 +204,12 @@ static enum status file_put(const char *path, struct str text, mode_t mode, stru
     return status;
 }
 
-static enum status files_make(const char *path, struct err *err) {
+static enum status secret_make(const char *path, struct err *err) {
     struct key k;
     struct buf text = {0};
-    char pub[4096], folder[4096];
-    if ((size_t)snprintf(pub, sizeof pub, "%s.pub", path) >= sizeof pub)
+    char folder[4096];
+    if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
         return err_set(err, ERR_INVALID, "the path %s is too long", path);
-    snprintf(folder, sizeof folder, "%s", path);
     char *slash = strrchr(folder, '/');
     if (slash)
         *slash = 0;
@@ -219,21 +218,25 @@ static enum status files_make(const char *path, struct err *err) {
     key_make(&k);
     key_write(&k, &text);
     enum status status = file_put(path, buf_str(&text), 0600, err);
-    if (status == OK) {
-        buf_clear(&text);
-        buf_add_str(&text, STR(KIND " "));
-        key_public_text(&k, &text);
-        buf_add_char(&text, '\n');
-        status = file_put(pub, buf_str(&text), 0644, err);
-    }
-    memset(text.p, 0, text.n);
+    explicit_bzero(text.p, text.n);
+    explicit_bzero(&k, sizeof k);
     buf_release(&text);
     return status;
 }
 
-enum status key_load(const char *path, struct key *out, struct err *err) {
-    if (access(path, F_OK) != 0 && errno == ENOENT)
-        TRY(files_make(path, err));
+static enum status public_make(const char *path, const struct key *k, struct err *err) {
+    struct buf text = {0}, pub = {0};
+    buf_printf(&pub, "%s.pub", path);
+    buf_add_str(&text, STR(KIND " "));
+    key_public_text(k, &text);
+    buf_add_char(&text, '\n');
+    enum status status = file_put(buf_cstr(&pub), buf_str(&text), 0644, err);
+    buf_release(&text);
+    buf_release(&pub);
+    return status;
+}
+
+static enum status file_read(const char *path, struct key *out, struct err *err) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return err_errno(err, ERR_IO, "open %s", path);
@@ -244,5 +247,14 @@ enum status key_load(const char *path, struct key *out, struct err *err) {
         return err_errno(err, ERR_IO, "read %s", path);
     struct err inner;
     enum status status = key_parse((struct str){text, (size_t)n}, out, &inner);
+    explicit_bzero(text, sizeof text);
     return status == OK ? OK : err_set(err, status, "%s: %s", path, inner.text);
+}
+
+enum status key_load(const char *path, struct key *out, struct err *err) {
+    bool missing = access(path, F_OK) != 0 && errno == ENOENT;
+    if (missing)
+        TRY(secret_make(path, err));
+    TRY(file_read(path, out, err));
+    return missing ? public_make(path, out, err) : OK;
 }

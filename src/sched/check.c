@@ -19,6 +19,7 @@ static void check_request(const struct sched *s, const struct smodel *m, const s
     check(r->n_tokens >= 1 && r->n_tokens <= r->tokens_max);
     check(r->tokens_max <= r->num_ctx);
     check(r->kv.n_tokens < r->n_tokens);
+    check(r->n_draft <= LIMIT_DRAFT && r->n_tokens + r->n_draft <= r->tokens_cap);
     check(r->kv.space == NULL || r->kv.space == m->space);
     if (r->state == REQUEST_DECODE)
         check(r->kv.space != NULL && r->kv.n_tokens + 1 == r->n_tokens);

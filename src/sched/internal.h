@@ -6,6 +6,7 @@
  *   queue.c   requests, notices, the bound, positions          ledger.c  memory: who has booked what
  *   admit.c   who may start, single flight                     room.c    pages: evict, park, refuse
  *   plan.c    steps: whose turn, rows, slices, results         cost.c    learned cost of a step, rates
+ *   draft.c   which guessed tokens are worth a row
  *   check.c   invariants */
 #ifndef MINKA_SCHED_INTERNAL_H
 #define MINKA_SCHED_INTERNAL_H
@@ -76,8 +77,10 @@ struct sreq {
     u64 waiting_ns;     /* since when it waits: arrival or parking */
     u64 model_ready_ns; /* its model was loaded first; 0 = not yet */
 
-    u32 *tokens; /* [n_tokens] */
+    u32 *tokens; /* [n_tokens], then [n_draft] guessed ones */
     u32 n_tokens, tokens_cap;
+    u32 n_draft;
+    f64 drafts_tried, drafts_agreed; /* faded counts: how often guesses come true */
     u32 tokens_max; /* it never gets longer: min(num_ctx, prompt + predict_max) */
     u32 num_ctx;
     struct kv_seq kv; /* empty until the first slice */
@@ -126,7 +129,8 @@ struct smodel {
 /* --- the scheduler --- */
 struct planned {
     struct sreq *request;
-    u32 n_tokens;
+    u32 n_tokens; /* without drafts */
+    u32 n_drafts;
 };
 
 struct sched {
@@ -171,6 +175,8 @@ struct sched {
 };
 
 /* --- sched.c --- */
+/* Room for n more tokens behind those it has. */
+void sreq_tokens_fit(struct sreq *r, u32 n);
 /* The only place that changes a request's state and its list. */
 void sreq_move(struct sched *s, struct sreq *r, enum request_state to);
 /* Ends it: pages closed (kept in the tree or not), memory freed. Not for requests of a running step. */
@@ -246,6 +252,14 @@ void sreq_park(struct sched *s, struct sreq *r);
  * computes them anew side by side, or refuses it. false: it has to wait (an unload, the system); true:
  * something changed, r may be gone. */
 bool sroom_last_resort(struct sched *s, struct sreq *r, u32 n_tokens);
+
+/* --- draft.c --- */
+/* Adds drafts to the planned rows, all of which decode. */
+void sdraft_plan(struct sched *s, const struct smodel *m);
+/* Looks which guesses came true; before the result's tokens take their place. */
+void sdraft_learn(struct sreq *r, u32 n_drafts, const struct sched_result *res);
+/* Keeps a guess of what follows r's tokens. */
+void sdraft_take(struct sreq *r, const u32 *draft, u32 n);
 
 /* --- models.c --- */
 struct smodel *smodel_find(const struct sched *s, u32 model_id);

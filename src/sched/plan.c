@@ -60,7 +60,7 @@ static void planned_add(struct sched *s, struct sreq *r, u32 n_tokens) {
         s->planned_cap = s->planned_cap ? s->planned_cap * 2 : 64;
         s->planned = xrealloc(s->planned, s->planned_cap * sizeof *s->planned);
     }
-    s->planned[s->n_planned++] = (struct planned){r, n_tokens};
+    s->planned[s->n_planned++] = (struct planned){.request = r, .n_tokens = n_tokens};
 }
 
 static u32 add_decode_rows(struct sched *s, const struct smodel *m) {
@@ -140,14 +140,15 @@ static void fill(struct sched *s, struct smodel *m, struct sched_plan *plan) {
     }
     for (u32 i = 0; i < s->n_planned; i++) {
         struct sreq *r = s->planned[i].request;
-        u32 n = s->planned[i].n_tokens, pos0 = r->kv.n_tokens;
+        u32 n_drafts = s->planned[i].n_drafts, n = s->planned[i].n_tokens + n_drafts, pos0 = r->kv.n_tokens;
         s->items[i] = (struct sched_item){
             .request_id = r->id,
             .seq = &r->kv,
             .tokens = r->tokens + pos0,
             .pos0 = pos0,
             .n_tokens = n,
-            .n_logits = pos0 + n == r->n_tokens,
+            .n_drafts = n_drafts,
+            .n_logits = pos0 + n == r->n_tokens + n_drafts ? 1 + n_drafts : 0,
             .num_ctx = r->num_ctx,
         };
         plan->n_rows += n;
@@ -165,6 +166,7 @@ bool splan_step(struct sched *s, struct sched_plan *plan) {
         s->n_planned = 0;
         add_slices(s, m, add_decode_rows(s, m));
         drop_parked(s);
+        sdraft_plan(s, m);
         if (s->n_planned == 0)
             continue;
         fill(s, m, plan);
@@ -180,13 +182,17 @@ bool splan_step(struct sched *s, struct sched_plan *plan) {
 
 /* ---------------------------------------------------------------- what a step gave */
 
+void sreq_tokens_fit(struct sreq *r, u32 n) {
+    if (r->n_tokens + n <= r->tokens_cap)
+        return;
+    r->tokens_cap = MAX(r->n_tokens + n, r->tokens_cap + r->tokens_cap / 2);
+    r->tokens = xrealloc(r->tokens, r->tokens_cap * sizeof(u32));
+}
+
 static void tokens_append(struct sreq *r, const u32 *tokens, u32 n) {
     if (n == 0)
         return; /* tokens may be NULL */
-    if (r->n_tokens + n > r->tokens_cap) {
-        r->tokens_cap = MAX(r->n_tokens + n, r->tokens_cap + r->tokens_cap / 2);
-        r->tokens = xrealloc(r->tokens, r->tokens_cap * sizeof(u32));
-    }
+    sreq_tokens_fit(r, n);
     memcpy(r->tokens + r->n_tokens, tokens, n * sizeof(u32));
     r->n_tokens += n;
 }
@@ -202,33 +208,42 @@ static void shift(struct sched *s, struct sreq *r, const struct sched_result *re
     sfollow_drop(r);
 }
 
-static void apply(struct sched *s, struct sreq *r, u32 n_tokens, const struct sched_result *res) {
-    check(res->request_id == r->id);
-    bool ended = r->kv.n_tokens + n_tokens == r->n_tokens;
-    r->kv.n_tokens += n_tokens;
-    kv_seq_publish(&r->kv, r->tokens, r->kv.n_tokens, s->now_ns);
-    kv_seq_trim(&r->kv);
+static void apply(struct sched *s, const struct planned *p, const struct sched_result *res) {
+    struct sreq *r = p->request;
+    u32 n_agreed = r->dead ? 0 : res->n_agreed;
+    check(res->request_id == r->id && n_agreed <= p->n_drafts);
+    bool ended = r->kv.n_tokens + p->n_tokens == r->n_tokens;
+    if (!r->dead)
+        sdraft_learn(r, p->n_drafts, res);
+    /* Drafts lie behind the tokens: those that came true are tokens now. */
+    r->n_tokens += n_agreed;
+    r->kv.n_tokens += p->n_tokens + n_agreed;
+    r->n_draft = ended ? 0 : r->n_draft;
     if (r->dead) {
         sreq_end(s, r, r->dead_keep);
         return;
     }
+    kv_seq_publish(&r->kv, r->tokens, r->kv.n_tokens, s->now_ns);
+    kv_seq_trim(&r->kv);
     switch (res->outcome) {
     case SCHED_MORE:
         check(ended == (res->n_tokens > 0));
         tokens_append(r, res->tokens, res->n_tokens);
         check(r->n_tokens <= r->num_ctx);
         r->tokens_max = MAX(r->tokens_max, r->n_tokens);
-        r->run_tokens += res->n_tokens;
-        s->tokens_recent += res->n_tokens;
+        r->run_tokens += n_agreed + res->n_tokens;
+        s->tokens_recent += n_agreed + res->n_tokens;
+        if (ended)
+            sdraft_take(r, res->draft, res->n_draft);
         if (ended && r->state == REQUEST_PREFILL && r->n_tokens - r->kv.n_tokens == 1)
             sreq_move(s, r, REQUEST_DECODE);
         break;
     case SCHED_FINISH:
-        s->tokens_recent += res->n_tokens;
+        s->tokens_recent += n_agreed + res->n_tokens;
         sreq_end(s, r, true);
         break;
     case SCHED_SHIFT:
-        s->tokens_recent += 1;
+        s->tokens_recent += n_agreed + 1;
         shift(s, r, res);
         break;
     }
@@ -246,6 +261,6 @@ void splan_done(struct sched *s, const struct sched_step *step) {
     m->charged_ns += (f64)step->duration_ns;
     m->used_ns = s->now_ns;
     for (u32 i = 0; i < s->n_planned; i++)
-        apply(s, s->planned[i].request, s->planned[i].n_tokens, &step->results[i]);
+        apply(s, &s->planned[i], &step->results[i]);
     s->n_planned = 0;
 }

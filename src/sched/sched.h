@@ -24,6 +24,10 @@
  *    being tokenized and can start then, because its model is loaded and has a place free.
  *  - Pages are taken as tokens arrive. Without room: evict cached pages, then park the youngest running
  *    request; a request that could never fit alone is refused on arrival of its prompt.
+ *  - Speculation: where a step has no prompt to read, decoding requests take rows for tokens that are only
+ *    guessed (drafts), as long as each such row is expected to give more tokens per time than the step does
+ *    without it: by the measured cost of a row and by how often this request's guesses came true. So it ends by
+ *    itself where steps are bound by compute. A guess never takes a page from anybody.
  *  - When the head of a model's queue has waited max_wait for its model, a resident model admits nobody, its
  *    running requests are parked, it is unloaded. A stay lasts at least max_wait / RESIDENCY_SHARE, and until
  *    its first request has generated MIN_RUN_TOKENS (while its prompts are still being tokenized max_wait);
@@ -32,7 +36,7 @@
 #ifndef MINKA_SCHED_H
 #define MINKA_SCHED_H
 
-#include "base/base.h"
+#include "base/limit.h"
 #include "kv/kv.h"
 
 struct sched;
@@ -47,6 +51,7 @@ struct sched_config {
     u64 slice_target_ns;    /* 50 ms: target of a step without decoding rows */
     u64 max_wait_ns;        /* MINKA_MAX_WAIT: longest wait of a queue's head for its model */
     u32 rows_max;           /* most rows of one step (scratch is booked for it) */
+    u32 draft_force;        /* tests: use up to this many drafts whatever they cost; 0 = off */
     u32 slice_force;        /* tests: cut prompts into slices of exactly this many tokens; 0 = off */
     struct kv_memory memory;
 };
@@ -93,9 +98,13 @@ enum sched_outcome {
 struct sched_result { /* one per plan item, same order */
     u64 request_id;
     enum sched_outcome outcome;
-    const u32 *tokens; /* MORE, FINISH: [n_tokens] newly accepted (0 for a slice that does not end the
-                          prompt); SHIFT: the whole new sequence */
+    u32 n_agreed;      /* the item's drafts that were drawn, before the last draw; 0..n_drafts. The sequence has
+                          grown by them, their K and V are good; what the others left behind is overwritten */
+    const u32 *tokens; /* MORE, FINISH: [n_tokens] newly accepted behind those (0 for a slice that does not end
+                          the prompt); SHIFT: the whole new sequence */
     u32 n_tokens;
+    const u32 *draft; /* MORE: [n_draft] guess of what follows; copied */
+    u32 n_draft;      /* 0..LIMIT_DRAFT */
 };
 
 struct sched_step {
@@ -133,7 +142,8 @@ struct sched_item {
     const u32 *tokens;  /* [n_tokens] to feed, at pos0 */
     u32 pos0;
     u32 n_tokens;
-    u32 n_logits; /* last rows to sample: 1 when these tokens end the known sequence, else 0 */
+    u32 n_drafts; /* the last n_drafts of them are only guessed */
+    u32 n_logits; /* last rows to sample: 1 + n_drafts when these tokens end the known sequence, else 0 */
     u32 num_ctx;
 };
 

@@ -35,6 +35,7 @@ struct known_model {
     char digest[72]; /* "sha256:<hex>" */
     char name[256];
     bool announced; /* to the engine that runs now */
+    u32 n_open;     /* requests */
 };
 
 struct open_request {
@@ -51,6 +52,8 @@ struct channel {
     struct wire_conn *conn;
     struct link *link;
     int engine_fd; /* the other end, until the engine has it; then -1 */
+    int watched;   /* events that poll waits for */
+    struct arena arena; /* of the message that is handled; its block is used again, tokens allocate nothing */
 };
 
 struct link {
@@ -77,6 +80,7 @@ struct link {
     u64 last_id;
     struct wire_state state;
     struct wire_limits sent_limits;
+    u64 available_bytes; /* when the engine was started */
 };
 
 /* --- journal --- */
@@ -92,6 +96,7 @@ static void close_request(struct link *l, struct open_request **at) {
     struct open_request *r = *at;
     *at = r->next;
     l->n_open--;
+    l->models[r->model_id - 1].n_open--;
     l->n_waiting -= !r->started;
     free(r);
 }
@@ -132,15 +137,13 @@ static void engine_lost(struct link *l);
 
 static void read_engine(struct link *l) {
     struct err err;
-    struct arena arena;
     struct channel *c = l->channel;
-    arena_init(&arena, 0);
     enum status status = wire_read(c->conn, &err);
     while (status == OK) {
         struct wire_message m;
         int fd;
         bool got;
-        status = wire_next(c->conn, &arena, &m, &fd, &got, &err);
+        status = wire_next(c->conn, &c->arena, &m, &fd, &got, &err);
         if (status != OK || !got)
             break;
         if (m.type == WIRE_EVENT)
@@ -149,9 +152,12 @@ static void read_engine(struct link *l) {
             l->state = m.state;
         else
             status = err_set(&err, ERR_CORRUPT, "the engine sent a message of the server");
-        arena_reset(&arena);
+        /* The last event of a request can be large. */
+        if (m.type == WIRE_EVENT && (m.event.kind == GEN_DONE || m.event.kind == GEN_ERROR))
+            arena_release(&c->arena);
+        else
+            arena_reset(&c->arena);
     }
-    arena_release(&arena);
     if (status == OK)
         return;
     if (status == ERR_CORRUPT)
@@ -167,7 +173,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 }
 
 static void watch(struct channel *c) {
-    uv_poll_start(&c->poll, UV_READABLE | (wire_wants_write(c->conn) ? UV_WRITABLE : 0), on_poll);
+    int events = UV_READABLE | (wire_wants_write(c->conn) ? UV_WRITABLE : 0);
+    if (events != c->watched) /* starting it anew would be two system calls */
+        uv_poll_start(&c->poll, events, on_poll);
+    c->watched = events;
 }
 
 static void on_flush(uv_prepare_t *flush) {
@@ -196,6 +205,7 @@ static void channel_closed(uv_handle_t *h) {
     struct channel *c = h->data;
     h->data = c->link;
     wire_conn_free(c->conn);
+    arena_release(&c->arena);
     if (c->engine_fd >= 0)
         close(c->engine_fd);
     handle_closed(h);
@@ -271,14 +281,16 @@ static void on_exit_(uv_process_t *process, i64 code, int signal_number) {
 }
 
 static void send_limits(struct link *l, bool first) {
+    const struct settings *set = l->settings;
+    /* What the engine holds is no more available, but its own: only the reading before it holds anything says how
+     * much there is. The cgroup's limit does not depend on that. */
+    if (first)
+        l->available_bytes = memory_available_bytes();
     struct wire_limits limits = {
-        .memory_bytes = l->settings->memory_bytes ? l->settings->memory_bytes : memory_usable_bytes(),
-        .n_threads = l->settings->n_threads ? l->settings->n_threads : cpu_count_usable(),
+        .memory_bytes =
+            set->memory_bytes ? set->memory_bytes : MIN(l->available_bytes, cgroup_memory_bytes("")),
+        .n_threads = set->n_threads ? set->n_threads : cpu_count_usable(),
     };
-    /* What the engine itself holds is not free but its own: without a fixed limit only the first reading,
-     * taken before it holds anything, says how much there is. */
-    if (!first && !l->settings->memory_bytes)
-        limits.memory_bytes = l->sent_limits.memory_bytes;
     bool same =
         limits.memory_bytes == l->sent_limits.memory_bytes && limits.n_threads == l->sent_limits.n_threads;
     if (!first && same)
@@ -413,13 +425,21 @@ static void digest_bytes(const char *digest, u8 out[32]) {
     }
 }
 
-/* The engine gets the open file once; it is told nothing of paths. */
+static bool is_loaded(const struct link *l, u32 model_id) {
+    for (u32 i = 0; i < l->state.n_models && i < WIRE_MODELS_MAX; i++)
+        if (l->state.models[i].model_id == model_id)
+            return true;
+    return false;
+}
+
+/* The engine gets the open file before the model is loaded, as it may have been replaced since the last time;
+ * it is told nothing of paths. */
 static enum status announce(struct link *l, u32 model_id, struct err *err) {
     struct known_model *k = &l->models[model_id - 1];
     struct wire_message m = {.type = WIRE_MODEL};
     int fd;
     /* More models than the engine has places: it may have forgotten this one. */
-    if (k->announced && l->n_models <= LIMIT_MODELS)
+    if (k->announced && l->n_models <= LIMIT_MODELS && (k->n_open || is_loaded(l, model_id)))
         return OK;
     if (l->n_fds_queued >= FDS_QUEUED_MAX)
         return err_set(err, ERR_BUSY, "the engine has not taken the last models yet");
@@ -460,6 +480,7 @@ static enum status backend_generate(void *ctx, const struct store_model *m, stru
     at = find_open(l, o->id);
     *at = o;
     l->n_open++;
+    l->models[model_id - 1].n_open++;
     l->n_waiting++;
     struct wire_message msg = {.type = WIRE_GENERATE, .stream_id = r->id, .generate = {*r, keep_alive_ns}};
     wire_send(l->channel->conn, &msg, -1);

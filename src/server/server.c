@@ -99,6 +99,7 @@ static enum status start(struct server *s, const struct settings *settings, stru
     struct api_config config = {
         .version = STR(MINKA_VERSION),
         .origins = str_of(settings->origins),
+        .go_template = settings->go_template,
         .num_ctx_default = settings->num_ctx,
         .keep_alive_ns_default = 300000000000,
         .debug = settings->debug_fields,

@@ -100,8 +100,9 @@ static bool part_open(struct blob_writer *w) {
     return false;
 }
 
-/* Hashes what the part holds already. */
-static enum status part_read(struct blob_writer *w, struct err *err) {
+/* Hashes from the file's position to its end. */
+static enum status hash_rest(struct blob_writer *w, bool (*progress)(void *ctx, u64 bytes), void *ctx,
+                             struct err *err) {
     char *chunk = xmalloc(CHUNK_BYTES);
     enum status status = OK;
     for (;;) {
@@ -114,9 +115,38 @@ static enum status part_read(struct blob_writer *w, struct err *err) {
             break;
         check(EVP_DigestUpdate(w->sha, chunk, (size_t)got) == 1);
         w->bytes += (u64)got;
+        if (progress && !progress(ctx, w->bytes)) {
+            status = err_set(err, ERR_CANCELED, "canceled");
+            break;
+        }
     }
     free(chunk);
     return status;
+}
+
+/* --- files outside of the store --- */
+
+enum status store_file_digest(const char *path, char digest[72], u64 *bytes,
+                              bool (*progress)(void *ctx, u64 bytes), void *ctx, struct err *err) {
+    struct blob_writer w = {.temp = str_of(path)};
+    u64 size;
+    TRY(file_open(path, &w.fd, &size, NULL, err));
+    w.sha = EVP_MD_CTX_new();
+    check(w.sha && EVP_DigestInit_ex(w.sha, EVP_sha256(), NULL) == 1);
+    enum status status = hash_rest(&w, progress, ctx, err);
+    u8 hash[32];
+    char hex[65];
+    check(EVP_DigestFinal_ex(w.sha, hash, NULL) == 1);
+    hex_write(hash, hex);
+    snprintf(digest, 72, "sha256:%s", hex);
+    *bytes = w.bytes;
+    EVP_MD_CTX_free(w.sha);
+    close(w.fd);
+    return status;
+}
+
+enum status store_read_text(const char *path, struct arena *a, struct str *out, struct err *err) {
+    return file_read(path, a, out, NULL, err);
 }
 
 /* --- the writer --- */
@@ -143,7 +173,7 @@ enum status blob_open(struct store *s, struct str digest, bool resumable, struct
     if (digest.n)
         memcpy(w->want, digest.p + 7, 64);
     enum status status = digest.n && resumable && part_open(w)
-                             ? part_read(w, err)
+                             ? hash_rest(w, NULL, NULL, err)
                              : blob_file_create(s, &w->arena, &w->fd, &w->temp, err);
     if (status != OK) {
         blob_drop(w, true);

@@ -16,6 +16,9 @@
 struct store {
     char *path;
     bool writable, no_prune;
+    /* Held from reading a manifest to replacing or removing it, so that two who replace one another both
+     * note what they took away. Taken before `lock`. */
+    pthread_mutex_t manifests;
     pthread_mutex_t lock;  /* over what follows, and held while blobs are removed */
     struct digest_hex *due; /* [n_due] blobs to remove when nobody holds the store */
     u32 n_due, cap_due;

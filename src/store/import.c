@@ -9,12 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "gguf/gguf.h"
 #include "store/files.h"
 
 /* Copied and hashed at a time: large enough for the disk, small enough for the cache. */
@@ -55,8 +53,7 @@ struct import {
     u64 bytes;
     char hash[65];
     struct str temp; /* name of the blob while it is written, if it had to have one */
-    struct str arch, file_type;
-    u64 n_parameters;
+    struct gguf_facts facts;
 };
 
 /* Reads fd from its beginning, hashes, and writes to `to` if that is >= 0. */
@@ -117,64 +114,24 @@ static enum status blob_name(struct import *im, struct err *err) {
     return blob_file_name(im->store, &im->arena, fd, &im->temp, im->hash, im->bytes, &created, err);
 }
 
-/* --- what the file says about itself --- */
-
-static u64 parameters_count(const struct gguf *g) {
-    u64 sum = 0;
-    for (u32 i = 0; i < g->n_tensors; i++) {
-        u64 n = 1;
-        for (u32 d = 0; d < 4; d++)
-            n *= g->tensors[i].dims[d]; /* gguf_parse has checked that it fits */
-        sum += n;
-    }
-    return sum;
-}
+/* --- the rest --- */
 
 static enum status facts_read(struct import *im, struct err *err) {
     int fd = im->blob >= 0 ? im->blob : im->source;
-    void *map = mmap(NULL, (size_t)im->bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED)
-        return err_errno(err, ERR_IO, "map %s", im->source_path);
-    struct gguf g;
-    struct err inner;
-    enum status status = gguf_parse(&g, map, (size_t)im->bytes, &inner);
-    if (status == OK) {
-        u32 file_type;
-        struct str arch = STR("unknown");
-        gguf_get_str(&g, STR("general.architecture"), &arch);
-        im->arch = arena_str(&im->arena, arch);
-        im->n_parameters = parameters_count(&g);
-        im->file_type =
-            str_of(gguf_get_u32(&g, STR("general.file_type"), &file_type) ? store_file_type_name(file_type)
-                                                                          : "unknown");
-        gguf_release(&g);
-    } else {
-        err_set(err, status, "%s is no usable GGUF file: %s", im->source_path, inner.text);
-    }
-    munmap(map, (size_t)im->bytes);
-    return status;
-}
-
-/* --- config and manifest --- */
-
-static void config_json(struct import *im, struct buf *b) {
-    json_open(b, '{');
-    json_key(b, "model_format"), json_str(b, STR("gguf"));
-    json_key(b, "model_family"), json_str(b, im->arch);
-    json_key(b, "model_families"), json_open(b, '['), json_str(b, im->arch), json_close(b, ']');
-    json_key(b, "model_type"), json_str(b, store_human_count(im->n_parameters, &im->arena));
-    json_key(b, "file_type"), json_str(b, im->file_type);
-    json_key(b, "architecture"), json_str(b, STR("amd64"));
-    json_key(b, "os"), json_str(b, STR("linux"));
-    json_close(b, '}');
-    buf_add_char(b, '\n');
+    return store_gguf_facts(fd, im->bytes, im->source_path, &im->arena, &im->facts, err);
 }
 
 static enum status manifest_write(struct import *im, const struct model_name *n, struct err *err) {
     struct buf text = {0};
+    struct store_config c = {.format = STR("gguf"),
+                             .family = im->facts.arch,
+                             .families = &im->facts.arch,
+                             .n_families = 1,
+                             .type = im->facts.type,
+                             .file_type = im->facts.file_type};
     struct store_layer config = {STR(MEDIA_CONFIG)}, model = {STR(MEDIA_IMAGE "model"), .size = im->bytes};
     snprintf(model.digest, sizeof model.digest, "sha256:%s", im->hash);
-    config_json(im, &text);
+    store_config_json(&text, &c);
     enum status status = store_put_blob(im->store, buf_str(&text), &config, NULL, err);
     buf_clear(&text);
     store_manifest_json(&text, &config, &model, 1);

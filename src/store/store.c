@@ -60,7 +60,7 @@ enum status store_open(const char *path, struct store **out, struct err *err) {
     struct store *s = xcalloc(1, sizeof *s);
     s->path = own;
     s->no_prune = env_true("OLLAMA_NOPRUNE");
-    check(pthread_mutex_init(&s->lock, NULL) == 0);
+    check(pthread_mutex_init(&s->lock, NULL) == 0 && pthread_mutex_init(&s->manifests, NULL) == 0);
     s->writable = folder_ready(own, "blobs");
     s->writable = folder_ready(own, "manifests") && s->writable;
     *out = s;
@@ -71,6 +71,7 @@ void store_close(struct store *s) {
     if (!s)
         return;
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->manifests);
     free(s->due);
     free(s->path);
     free(s);

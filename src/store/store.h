@@ -79,6 +79,12 @@ enum status store_read_blob(struct store *s, struct str digest, struct arena *a,
 /* Path of a blob, NUL behind it; empty for a digest that is none. */
 struct str store_blob_path(struct store *s, struct str digest, struct arena *a);
 
+/* SHA-256 of any file, "sha256:<hex>". progress (may be NULL) is called about every MiB; false ends it with
+ * ERR_CANCELED. */
+enum status store_file_digest(const char *path, char digest[72], u64 *bytes,
+                              bool (*progress)(void *ctx, u64 bytes), void *ctx, struct err *err) MUST_USE;
+/* A file of at most LIMIT_STORE_TEXT_BYTES, a Modelfile for instance. */
+enum status store_read_text(const char *path, struct arena *a, struct str *out, struct err *err) MUST_USE;
 bool store_has_blob(struct store *s, struct str digest, u64 *bytes); /* bytes may be NULL */
 
 /* --- writing blobs --- */
@@ -145,6 +151,25 @@ void store_prune(struct store *s);
  * existing name is replaced. Runs on the calling thread, as long as reading the file takes. */
 enum status store_import(struct store *s, const char *gguf_path, const struct model_name *n,
                          struct err *err) MUST_USE;
+
+/* What a GGUF file says about itself, as config blobs and tags repeat it. */
+struct gguf_facts {
+    struct str arch, type, file_type; /* "llama", "134.52M", "Q4_K_M" */
+    bool adapter, projector;
+    u32 n_parts; /* files that the model is split into */
+};
+/* Of an open file of `bytes` bytes; shown names it in errors. ERR_CORRUPT. */
+enum status store_gguf_facts(int fd, u64 bytes, const char *shown, struct arena *a, struct gguf_facts *out,
+                             struct err *err) MUST_USE;
+
+/* A config blob; empty and zero members that the reference leaves out are left out. */
+struct store_config {
+    struct str format, family, type, file_type, renderer, parser, requires, base_name;
+    const struct str *families, *capabilities; /* [n_families], [n_capabilities] */
+    u32 n_families, n_capabilities;
+    u64 context_length, embedding_length;
+};
+void store_config_json(struct buf *b, const struct store_config *c);
 
 /* "Q4_K_M" for a number of general.file_type; "unknown". */
 const char *store_file_type_name(u32 file_type);

@@ -160,8 +160,10 @@ enum status store_put_manifest(struct store *s, const struct model_name *n, stru
     u32 n_due = 0;
     TRY(store_check_writable(s, err));
     arena_init(&a, 0);
+    pthread_mutex_lock(&s->manifests);
     store_spell(s, n, &spelled);
     enum status status = manifest_put(s, &spelled, json, &a, &n_due, err);
+    pthread_mutex_unlock(&s->manifests);
     arena_release(&a);
     if (n_unused)
         *n_unused = n_due;
@@ -211,7 +213,9 @@ enum status store_delete(struct store *s, const struct model_name *n, struct err
     struct arena a;
     TRY(store_check_writable(s, err));
     arena_init(&a, 0);
+    pthread_mutex_lock(&s->manifests);
     enum status status = manifest_delete(s, n, &a, err);
+    pthread_mutex_unlock(&s->manifests);
     arena_release(&a);
     due_remove(s);
     return status;

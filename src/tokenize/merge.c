@@ -77,7 +77,7 @@ static enum status merges_fill(struct tokenizer *t, const struct gguf_kv *kv, st
     struct str text;
     size_t at = 0;
     u32 joined = 0;
-    for (u32 rank = 0; gguf_next_str(kv, &at, &text); rank++) {
+    for (u32 rank = 0; rank < kv->n && gguf_next_str(kv, &at, &text); rank++) {
         const char *space = text.n > 2 ? memchr(text.p + 1, ' ', text.n - 2) : NULL;
         u32 left, right;
         if (!space)

@@ -30,6 +30,7 @@ struct stream {
     char raw[4];
     struct buf held;
     u64 released_bytes;
+    u32 n_shown, shown[STREAM_SHOWN_MAX];
 };
 
 static void stop_init(struct stop *s, struct str text) {
@@ -74,6 +75,19 @@ void stream_free(struct stream *s) {
     free(s->stops);
     buf_release(&s->held);
     free(s);
+}
+
+void stream_show(struct stream *s, const u32 *ids, u32 n) {
+    s->n_shown = MIN(n, STREAM_SHOWN_MAX);
+    if (n)
+        memcpy(s->shown, ids, s->n_shown * sizeof *ids);
+}
+
+static bool is_shown(const struct stream *s, u32 token) {
+    for (u32 i = 0; i < s->n_shown; i++)
+        if (s->shown[i] == token)
+            return true;
+    return s->special;
 }
 
 static void release(struct stream *s, size_t n, struct buf *out) {
@@ -135,7 +149,7 @@ static size_t held_needed(const struct stream *s) {
 
 bool stream_push(struct stream *s, u32 token, struct buf *out) {
     check(!s->stopped);
-    struct str bytes = tokenizer_bytes_of(s->t, token, s->special);
+    struct str bytes = tokenizer_bytes_of(s->t, token, is_shown(s, token));
     if (bytes.n == 0)
         return false;
     char stack[256], *joined = bytes.n + 4 <= sizeof stack ? stack : xmalloc(bytes.n + 4);

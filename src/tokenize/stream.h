@@ -15,6 +15,9 @@ struct stream;
 struct stream *stream_new(const struct tokenizer *t, const struct str *stop, u32 n_stop,
                           bool special) MUST_USE;
 void stream_free(struct stream *s);
+/* Before the first push: these control tokens appear as text, because they are tags that mean something. */
+#define STREAM_SHOWN_MAX 16u
+void stream_show(struct stream *s, const u32 *ids, u32 n); /* copied; what is over the bound stays hidden */
 /* Feeds one token. Text that became free is appended to out. True if a stop string is complete: the text
  * before it has been released, the rest is dropped, nothing may be fed any more. */
 bool stream_push(struct stream *s, u32 token, struct buf *out);

@@ -124,7 +124,7 @@ static enum status texts_load(struct tokenizer *t, const struct gguf *g, struct 
     t->tokens = xmalloc(t->n_vocab * sizeof *t->tokens);
     slots_resize(t, t->n_vocab);
     buf_reserve(&t->blob, kv->bytes);
-    while (gguf_next_str(kv, &at, &text)) {
+    while (t->n_tokens < t->n_vocab && gguf_next_str(kv, &at, &text)) {
         if (text.n > LIMIT_TOKEN_BYTES)
             return err_set(err, ERR_TOO_LARGE,
                            "token %u of the vocabulary has %zu bytes; at most %u are possible", t->n_tokens,
@@ -136,6 +136,8 @@ static enum status texts_load(struct tokenizer *t, const struct gguf *g, struct 
         TRY(text_add(t, text, err));
         t->text_n_max = MAX(t->text_n_max, (u32)text.n);
     }
+    if (t->n_tokens < t->n_vocab)
+        return err_set(err, ERR_CORRUPT, "tokenizer.ggml.tokens has changed while it was read");
     return OK;
 }
 

@@ -170,6 +170,7 @@ static void io_request(struct io *io, struct gen_request *r) {
     io_i32(io, &r->utc_offset_s);
     io_str(io, &r->client);
     io_ids(io, &r->resume, &r->n_resume);
+    io_u32(io, &r->draft_max);
     if (io->out)
         return;
     if (r->num_ctx < 4 || r->num_ctx > LIMIT_NUM_CTX)
@@ -260,6 +261,7 @@ static void io_state(struct io *io, struct wire_state *s) {
         io_bool(io, &m->loading);
         io_u32(io, &m->n_running);
         io_u32(io, &m->n_waiting);
+        io_u32(io, &m->num_ctx);
         io_u64(io, &m->weights_bytes);
         io_u64(io, &m->kv_bytes);
         io_i64(io, &m->expires_in_ns);

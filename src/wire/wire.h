@@ -64,6 +64,7 @@ struct wire_state {
         u32 model_id;
         bool loading;
         u32 n_running, n_waiting;
+        u32 num_ctx; /* the largest of its running requests, else that of the last one */
         u64 weights_bytes, kv_bytes;
         i64 expires_in_ns; /* from now; INT64_MAX = for ever; 0 = in use */
     } models[64];

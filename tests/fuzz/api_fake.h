@@ -47,6 +47,11 @@ u64 http_arrival_ns(const struct http_request *r) {
     (void)r;
     return 1;
 }
+uv_loop_t *http_loop(const struct http_request *r) {
+    (void)r;
+    return uv_default_loop();
+}
+void http_body_continue(struct http_request *r) { (void)r; }
 void http_add_header(struct http_request *r, const char *name, struct str value) {
     (void)name, (void)value;
     check(!r->code);
@@ -242,8 +247,9 @@ static void line_check(struct str line) {
     json_decref(v);
 }
 
-/* Every line of an answer is JSON, and the answer is complete. */
+/* Every line of an answer is JSON, and the answer is complete once work on the pool has ended. */
 static void answer_check(const struct http_request *r) {
+    uv_run(uv_default_loop(), UV_RUN_DEFAULT);
     struct str text = buf_str(&r->body);
     check(r->ended && r->code);
     while (text.n) {

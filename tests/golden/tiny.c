@@ -489,9 +489,119 @@ static u32 crc32_of(const char *s) {
     return ~crc;
 }
 
-const char *tiny_name(u32 i) { return i < ARRAY_LEN(specs) ? specs[i].name : NULL; }
+/* --- encoders --- */
+struct encoder_spec {
+    const char *name, *arch;
+    u32 layers; /* 0: 2 */
+    u32 types;  /* rows of token_types */
+    u32 pooling;
+    f64 eps;  /* 0: 1e-12 */
+    f64 base; /* of the rope; 0 = none */
+    bool no_positions, no_bias, fused_qkv, gated, gated_fused, classifier;
+};
+
+static const struct encoder_spec encoders[] = {
+    {.name = "bert", .arch = "bert", .types = 2, .pooling = 1},
+    {.name = "bert-cls", .arch = "bert", .layers = 3, .types = 2, .pooling = 2},
+    {.name = "bert-rerank", .arch = "bert", .types = 2, .pooling = 4, .classifier = true},
+    {.name = "xlm-roberta", .arch = "bert", .types = 1, .pooling = 2, .eps = 1e-5},
+    {.name = "nomic-bert",
+     .arch = "nomic-bert",
+     .types = 2,
+     .pooling = 1,
+     .base = 1000,
+     .no_positions = true,
+     .no_bias = true,
+     .fused_qkv = true,
+     .gated = true},
+    {.name = "jina-bert-v2", .arch = "jina-bert-v2", .types = 2, .pooling = 1, .no_positions = true, .gated_fused = true},
+};
+
+static void weight_and_bias(struct maker *m, const struct encoder_spec *e, const char *prefix, const char *name,
+                            u32 rows, u32 cols, f64 gain, bool bias) {
+    weight(m, arena_printf(&m->arena, "%s%s.weight", prefix, name).p, rows, cols, gain);
+    if (bias && !e->no_bias)
+        vector(m, arena_printf(&m->arena, "%s%s.bias", prefix, name).p, rows, 0, 0.2);
+}
+
+static void encoder_layer(struct maker *m, const struct encoder_spec *e, u32 i) {
+    const char *p = arena_printf(&m->arena, "blk.%u.", i).p;
+    u32 d = m->s.d, ff = m->s.ff;
+    static const char *const heads[] = {"attn_q", "attn_k", "attn_v"};
+    for (u32 k = 0; k < 3 && !e->fused_qkv; k++)
+        weight_and_bias(m, e, p, heads[k], d, d, 1.4, true);
+    if (e->fused_qkv)
+        weight_and_bias(m, e, p, "attn_qkv", 3 * d, d, 1.4, true);
+    weight_and_bias(m, e, p, "attn_output", d, d, 1, true);
+    norm(m, p, "attn_output_norm", d);
+    weight_and_bias(m, e, p, "ffn_up", e->gated_fused ? 2 * ff : ff, d, 1.2, !e->gated_fused);
+    if (e->gated)
+        weight_and_bias(m, e, p, "ffn_gate", ff, d, 1.2, false);
+    weight_and_bias(m, e, p, "ffn_down", d, ff, 1.2, true);
+    norm(m, p, "layer_output_norm", d);
+}
+
+static void encoder_tensors(struct maker *m, const struct encoder_spec *e) {
+    u32 d = m->s.d;
+    matrix(m, "token_embd.weight", VOCAB, d, 0.7);
+    if (!e->no_positions)
+        matrix(m, "position_embd.weight", m->s.ctx, d, 0.3);
+    f32 *types = tensor(m, "token_types.weight", d, e->types, QUANT_F32);
+    for (u32 i = 0; i < d * e->types; i++)
+        types[i] = (f32)(rng_normal(&m->rng) * 0.3);
+    norm(m, "", "token_embd_norm", d);
+    for (u32 i = 0; i < m->s.layers; i++)
+        encoder_layer(m, e, i);
+    if (e->classifier) {
+        weight(m, "cls.weight", d, d, 1);
+        vector(m, "cls.bias", d, 0, 0.2);
+        f32 *w = tensor(m, "cls.output.weight", d, 1, QUANT_F32);
+        for (u32 i = 0; i < d; i++)
+            w[i] = (f32)(rng_normal(&m->rng) * (2 / sqrt((f64)d)));
+        vector(m, "cls.output.bias", 1, 0, 0.2);
+    }
+}
+
+static void encoder_write(const struct encoder_spec *e, const char *path) {
+    struct spec s = {.name = e->name,
+                     .arch = e->arch,
+                     .layers = e->layers ? e->layers : 2,
+                     .kv_heads = 4,
+                     .ff = 128,
+                     .eps = e->eps != 0 ? e->eps : 1e-12,
+                     .layer_norm = true};
+    struct maker maker = {.s = spec_defaults(&s), .w = gguf_writer_new()}, *m = &maker;
+    struct err err;
+    arena_init(&m->arena, 0);
+    zig_init();
+    rng_seed(&m->rng, (const u32[]){crc32_of(e->name), 1}, 2);
+    gguf_put_str(m->w, "general.architecture", str_of(e->arch));
+    key_u32(m, "context_length", m->s.ctx);
+    key_u32(m, "embedding_length", m->s.d);
+    key_u32(m, "block_count", m->s.layers);
+    key_u32(m, "feed_forward_length", m->s.ff);
+    key_u32(m, "attention.head_count", m->s.heads);
+    key_f32(m, "attention.layer_norm_epsilon", m->s.eps);
+    key_u32(m, "pooling_type", e->pooling);
+    if (e->base != 0)
+        key_f32(m, "rope.freq_base", e->base);
+    encoder_tensors(m, e);
+    check(gguf_write(m->w, path, &err) == OK);
+    gguf_writer_free(m->w);
+    arena_release(&m->arena);
+}
+
+const char *tiny_name(u32 i) {
+    u32 n = ARRAY_LEN(specs);
+    return i < n ? specs[i].name : i - n < ARRAY_LEN(encoders) ? encoders[i - n].name : NULL;
+}
 
 bool tiny_write(const char *name, const char *path) {
+    for (u32 i = 0; i < ARRAY_LEN(encoders); i++)
+        if (strcmp(encoders[i].name, name) == 0) {
+            encoder_write(&encoders[i], path);
+            return true;
+        }
     u32 at = 0;
     while (at < ARRAY_LEN(specs) && strcmp(specs[at].name, name) != 0)
         at++;

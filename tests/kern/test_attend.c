@@ -69,6 +69,8 @@ struct job {
     u32 n, window;
     f32 scale, softcap;
     u32 *pos;
+    f32 *slope; /* NULL: no ALiBi */
+    u32 *at;
     f32 *q;   /* [n][head_dim] */
     f32 *m, *l, *o;
 };
@@ -83,8 +85,21 @@ static void job_init(struct job *j, u32 n, u32 head_dim, u64 *rng) {
     j->o = guard_alloc((size_t)n * head_dim * sizeof(f32), 4);
 }
 
+/* Slopes, and distances from positions of their own: an encoder's queries see keys on both sides. Gentle ones:
+ * steeper scores lose digits that the tolerances count on. */
+static void job_slopes(struct job *j, u32 n_keys) {
+    j->slope = xcalloc(j->n, sizeof *j->slope);
+    j->at = xcalloc(j->n, sizeof *j->at);
+    for (u32 q = 0; q < j->n; q++) {
+        j->slope[q] = 0.01f / (f32)(1 + q % 8);
+        j->at[q] = q * 37 % n_keys;
+    }
+}
+
 static void job_free(struct job *j) {
     free(j->pos);
+    free(j->slope);
+    free(j->at);
     free(j->q);
     guard_free(j->m);
     guard_free(j->l);
@@ -98,6 +113,7 @@ static void attend_chunk(const struct kern *kern, const struct cache *c, const s
     for (u32 i = 0; i < n; i++)
         rows[i] = j->q + (size_t)(first + i) * c->head_dim;
     struct kern_attend a = {.cache = c->type, .head_dim = c->head_dim, .n_queries = n, .q = rows, .pos = j->pos + first,
+                            .slope = j->slope ? j->slope + first : NULL, .at = j->slope ? j->at + first : NULL,
                             .window = j->window, .chunk = chunk, .k = (const void *const *)c->k + chunk * 4,
                             .v = (const void *const *)c->v + chunk * 4, .scale = j->scale, .softcap = j->softcap,
                             .m = j->m + first, .l = j->l + first, .o = j->o + (size_t)first * c->head_dim};
@@ -134,6 +150,8 @@ static void attend_f64(const struct cache *c, const struct job *j, u32 query, f6
             s += (f64)j->q[(size_t)query * c->head_dim + d] * cache_k(c, i, d);
         s *= (f64)j->scale;
         p[i] = j->softcap > 0 ? (f64)j->softcap * tanh(s / (f64)j->softcap) : s;
+        if (j->slope)
+            p[i] -= (f64)j->slope[query] * fabs((f64)i - (f64)j->at[query]);
         max = fmax(max, p[i]);
     }
     for (u32 i = from; i < to; i++)
@@ -173,6 +191,8 @@ static void attention_is_softmax(void **state) {
             j.softcap = cases[i].softcap;
             for (u32 q = 0; q < j.n; q++)
                 j.pos[q] = q < 4 ? c.n - 1 - q : rng_below(&rng, c.n);
+            if (i % 2)
+                job_slopes(&j, c.n);
             f32 *out = xcalloc((size_t)j.n * c.head_dim, sizeof *out);
             attend_all(tiers[t], &c, &j, out);
             for (u32 q = 0; q < j.n; q++) {
@@ -206,6 +226,8 @@ static void attend_equals_ref(void **state) {
         ref.window = round % 3 ? 0 : 1 + rng_below(&rng, 300);
         ref.softcap = round % 7 ? 0 : 20;
         u32 near = rng_below(&rng, c.n);
+        if (round % 3 == 1)
+            job_slopes(&ref, c.n);
         for (u32 q = 0; q < ref.n; q++)
             ref.pos[q] = round % 4 == 0 ? rng_below(&rng, c.n) : MIN(near + q / (1 + round % 3), c.n - 1);
         for (u32 t = 0; t < n_tiers; t++) {
@@ -215,6 +237,8 @@ static void attend_equals_ref(void **state) {
             memcpy(j.pos, ref.pos, sizeof(u32) * ref.n);
             j.window = ref.window;
             j.softcap = ref.softcap;
+            if (ref.slope)
+                job_slopes(&j, c.n);
             for (u32 chunk = 0; chunk < DIV_CEIL(c.n, KERN_CHUNK); chunk++) {
                 attend_chunk(&kern_ref, &c, &ref, 0, ref.n, chunk);
                 attend_chunk(tiers[t], &c, &j, 0, j.n, chunk);

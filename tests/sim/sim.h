@@ -37,6 +37,7 @@ struct sim_options {
     u32 n_expires;
     u32 same_percent; /* prompts that begin as others do */
     u32 num_ctx_max;
+    u32 draft_percent, draft_right_percent; /* steps that guess; guessed tokens that are right */
     bool short_keep_alive;
     struct sched_config config;
 };
@@ -100,6 +101,7 @@ struct sim_counts {
     u64 n_cancel_queued, n_cancel_running, n_cancel_in_step;
     u64 n_steps, n_rows, n_rows_needed, n_cached_tokens, n_parked, n_shifts, n_loads, n_unloads;
     u64 n_crashes, n_overdue;
+    u64 n_drafts, n_drafts_agreed;
 };
 
 struct sim {

@@ -36,6 +36,7 @@ static void draw_config(struct sim *w) {
     c->rows_max = chance(w, 30) ? pick(w, 32, 64) : 512;
     u32 forces[] = {1, 7, 64, 512};
     c->slice_force = chance(w, 10) ? forces[random_below(&w->random, 4)] : 0;
+    c->draft_force = chance(w, 30) ? pick(w, 1, LIMIT_DRAFT) : 0;
     /* Enough for the largest model and a little, up to plenty for all. */
     u64 largest = 0, sum = 0;
     for (u32 i = 0; i < w->o.n_models; i++) {
@@ -111,6 +112,8 @@ void sim_draw(struct sim *w) {
         .same_percent = pick(w, 0, 100),
         .num_ctx_max = pick(w, 80, SIM_TOKENS_MAX),
         .short_keep_alive = chance(w, 70),
+        .draft_percent = chance(w, 70) ? pick(w, 1, 100) : 0,
+        .draft_right_percent = pick(w, 0, 100),
     };
     for (u32 i = 0; i < o->n_models; i++)
         draw_model(w, i);

@@ -96,24 +96,26 @@ static void compute_rows(struct sim *w, const struct sim_request *r, const struc
         }
 }
 
-void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item,
-                  struct sched_result *res, u32 *tokens) {
-    u32 end = item->pos0 + item->n_tokens;
-    check(item->n_tokens > 0 && end <= r->n_tokens && r->n_tokens <= r->num_ctx);
-    check(item->n_logits == (end == r->n_tokens));
-    check(item->seq->n_tokens == item->pos0);
-    check(memcmp(item->tokens, r->tokens + item->pos0, item->n_tokens * sizeof(u32)) == 0);
-    check_context(w, r, item);
-    compute_rows(w, r, item);
-    *res = (struct sched_result){.request_id = r->id, .outcome = SCHED_MORE, .tokens = tokens};
-    if (!item->n_logits)
-        return;
-    u32 token = token_of(*words_at(w, item->seq, 0, end - 1));
+/* A guess of what follows, right here and there. */
+static u32 draft_make(struct sim *w, const struct sim_request *r, u32 *draft) {
+    u32 n = random_below(&w->random, LIMIT_DRAFT + 1);
+    if (!random_percent(&w->random, w->o.draft_percent))
+        return 0;
+    for (u32 i = 0; i < n; i++) {
+        u32 at = r->n_output + i;
+        bool right = at < r->n_expected && random_percent(&w->random, w->o.draft_right_percent);
+        draft[i] = right ? r->expected[at] : random_below(&w->random, 6);
+    }
+    return n;
+}
+
+/* Draws one token behind the sequence; what it means goes to res. */
+static void draw(struct sim *w, struct sim_request *r, u32 token, struct sched_result *res, u32 *tokens) {
     r->output[r->n_output++] = token;
+    tokens[0] = token;
+    res->n_tokens = 1;
     if (ends(r, token, r->n_output, r->n_tokens + 1)) {
         res->outcome = SCHED_FINISH;
-        tokens[0] = token;
-        res->n_tokens = 1;
     } else if (r->n_tokens == r->num_ctx) {
         u32 full[SIM_TOKENS_MAX + 1];
         memcpy(full, r->tokens, r->n_tokens * sizeof(u32));
@@ -123,8 +125,34 @@ void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item 
         tokens_set(r, tokens, res->n_tokens);
         w->counts->n_shifts++;
     } else {
-        tokens[0] = token;
-        res->n_tokens = 1;
         token_push(r, token);
     }
+}
+
+void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item,
+                  struct sched_result *res, u32 *tokens) {
+    u32 n_known = item->n_tokens - item->n_drafts, end = item->pos0 + n_known;
+    check(n_known > 0 && n_known <= item->n_tokens && end <= r->n_tokens && r->n_tokens <= r->num_ctx);
+    check(item->n_logits == (end == r->n_tokens ? 1 + item->n_drafts : 0));
+    check(end + item->n_drafts <= r->num_ctx);
+    check(item->seq->n_tokens == item->pos0);
+    check(memcmp(item->tokens, r->tokens + item->pos0, n_known * sizeof(u32)) == 0);
+    check_context(w, r, item);
+    compute_rows(w, r, item);
+    *res = (struct sched_result){.request_id = r->id, .outcome = SCHED_MORE, .tokens = tokens};
+    if (!item->n_logits)
+        return;
+    for (u32 i = 0; i < item->n_logits; i++) {
+        u32 token = token_of(*words_at(w, item->seq, 0, end - 1 + i));
+        res->n_agreed = i;
+        draw(w, r, token, res, tokens);
+        if (res->outcome != SCHED_MORE || i == item->n_drafts || token != item->tokens[n_known + i])
+            break;
+    }
+    w->counts->n_drafts += item->n_drafts;
+    w->counts->n_drafts_agreed += res->n_agreed;
+    if (res->outcome != SCHED_MORE)
+        return;
+    res->draft = tokens + 1;
+    res->n_draft = draft_make(w, r, tokens + 1);
 }

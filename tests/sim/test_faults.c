@@ -195,6 +195,37 @@ static bool fault_oldest_parked(struct sim *w) {
     return true;
 }
 
+static struct sreq *with_drafts(struct sim *w) {
+    for (u32 i = 0; i < w->sched->n_models; i++)
+        for (struct sreq *r = w->sched->models[i]->running.first; r; r = r->next)
+            if (r->state == REQUEST_DECODE && r->n_draft > 0)
+                return r;
+    return NULL;
+}
+
+/* A guess that nobody has drawn counts as a token, and what lies in its place in the cache as its K and V. */
+static bool fault_draft_kept(struct sim *w) {
+    struct sreq *r = with_drafts(w);
+    if (!r || r->n_tokens + 1 >= r->tokens_max || !kv_seq_reserve(&r->kv, r->n_tokens))
+        return false;
+    r->n_tokens++;
+    r->kv.n_tokens++;
+    r->n_draft = 0;
+    return true;
+}
+
+/* Window pages are released as if all guesses had come true. */
+static bool fault_draft_trim(struct sim *w) {
+    struct sreq *r = with_drafts(w);
+    if (!r || r->kv.space->layout.n_groups < 2)
+        return false;
+    u32 n_released = r->kv.tables[1].n_released;
+    r->kv.n_tokens += r->n_draft;
+    kv_seq_trim(&r->kv);
+    r->kv.n_tokens -= r->n_draft;
+    return r->kv.tables[1].n_released > n_released;
+}
+
 static const struct {
     const char *name;
     bool (*fault)(struct sim *w);
@@ -216,6 +247,8 @@ static const struct {
     {"keep-alive cut", fault_keep_alive, 20},
     {"max_wait stretched", fault_max_wait, 20},
     {"oldest parked", fault_oldest_parked, 50},
+    {"draft taken for a token", fault_draft_kept, 100},
+    {"pages released for drafts", fault_draft_trim, 100},
 };
 
 enum { PLANTED_NOT = 0, PLANTED_UNSEEN = 3 };

@@ -97,6 +97,12 @@ static f32 score(const struct kern_attend *a, const f32 *q, u32 j) {
     return a->softcap > 0 ? a->softcap * fm_tanhf(s / a->softcap) : s;
 }
 
+/* ALiBi (Press et al. 2021), symmetric as encoders use it. */
+static f32 sink(const struct kern_attend *a, u32 query, u32 j, f32 s) {
+    f32 key = (f32)(a->chunk * KERN_CHUNK + j), at = (f32)a->at[query];
+    return fmaf(-a->slope[query], fabsf(key - at), s);
+}
+
 static void attend_query(const struct kern_attend *a, u32 query) {
     f32 p[KERN_CHUNK], lane[BLOCK] = {0}, *o = a->o + (size_t)query * a->head_dim;
     u32 from, to;
@@ -104,6 +110,8 @@ static void attend_query(const struct kern_attend *a, u32 query) {
     f32 m = -INFINITY;
     for (u32 j = from; j < to; j++) {
         p[j] = score(a, a->q[query], j);
+        if (a->slope)
+            p[j] = sink(a, query, j, p[j]);
         m = p[j] > m ? p[j] : m;
     }
     m = m + 0.0f; /* -0 becomes 0, whichever came first */

@@ -246,6 +246,15 @@ static void tile_scores(const struct tile *t) {
     }
 }
 
+static const f32 lane_keys[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+/* The scores of keys j..j+15 of the chunk sink by their distance; exact, positions are below 2^24. */
+INLINE vec tile_sink(const struct kern_attend *a, u32 query, u32 j, vec s) {
+    f32 first = (f32)(a->chunk * KERN_CHUNK + j) - (f32)a->at[query];
+    vec d = vec_add(vec_load(lane_keys), vec_set(first));
+    return vec_fma(vec_set(-a->slope[query]), vec_max(d, vec_sub(vec_set(0), d)), s);
+}
+
 /* Turns the scores of query c into weights; lanes of a block that it does not see become -inf, then 0. */
 static void tile_softmax(const struct tile *t, u32 c) {
     const struct kern_attend *a = t->a;
@@ -256,6 +265,8 @@ static void tile_softmax(const struct tile *t, u32 c) {
         vec v = vec_mul(scale, vec_load(s + j));
         if (a->softcap > 0)
             v = vec_mul(cap, vec_tanh(vec_div(v, cap)));
+        if (a->slope)
+            v = tile_sink(a, t->first + c, j, v);
         if (j < from || to - j < 16)
             v = vec_cut(v, MAX(from, j) - j, to - j, none);
         vec_store(s + j, v);

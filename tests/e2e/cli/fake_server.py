@@ -115,7 +115,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((path, body))
         model = body.get("model", "")
         known = [m["name"].lower() for m in MODELS] + ["smollm2", "thinker", "big", "embedder"] + self.server.extra
-        if model.lower() not in known:
+        if path in ("/api/pull", "/api/push"):
+            self.transfer(model)
+        elif path == "/api/create":
+            bad = {"x/y/z/w": (400, "invalid model name"), "full": (500, "no space left")}.get(model)
+            self.reply(bad[0] if bad else 200, {"error": bad[1]} if bad else {"status": "success"})
+        elif model.lower() not in known:
             self.reply(404, {"error": f"model '{model}' not found"})
         elif path == "/api/show":
             show = dict(SHOW)
@@ -135,6 +140,39 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.generate(body, last, lambda text: {"message": {"role": "assistant", "content": text}})
         else:
             self.reply(404, {"error": "no such route"})
+
+    def transfer(self, model):
+        """Lines of a pull: a large blob in steps beside a small one; "hanging" stops half way, "nope" is not there."""
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        say = lambda status, **more: self.chunk(json.dumps({"status": status, **more}).encode() + b"\n")
+        blob = lambda c, completed, total: say("pulling " + c * 12, digest="sha256:" + c * 64, total=total, completed=completed)
+        try:
+            say("pulling manifest")
+            if model == "nope":
+                self.chunk(b'{"error":"pull model manifest: file does not exist"}\n')
+            elif model == "denied":
+                self.chunk(b'{"error":"unauthorized: access denied"}\n')
+            else:
+                for i in range(0, 11):
+                    blob("a", i * 100_000_000, 1_000_000_000)
+                    if i == 3:
+                        blob("b", 23, 23)
+                    if i == 5 and model == "hanging":
+                        for _ in range(200):
+                            time.sleep(0.05)
+                            blob("a", 500_000_000, 1_000_000_000)
+                    time.sleep(0.15 if model == "slowly" else 0.0)
+                say("writing manifest")
+                if model != "cut":
+                    say("success")
+                self.server.extra.append(model)
+            self.chunk(b"")
+        except (BrokenPipeError, ConnectionResetError):
+            self.server.dropped.append(model)
+            self.close_connection = True
 
     def generate(self, body, prompt, wrap):
         if prompt == "busy":

@@ -41,13 +41,13 @@ class Place:
             if "SAN_OPTIONS" in name:
                 self.env[name] = value
 
-    def run(self, *args, stdin="", code=0, env=None):
+    def run(self, *args, stdin="", code=0, env=None, before=""):
         child = subprocess.run(
             [PROGRAM, *args], input=stdin, capture_output=True, text=True, timeout=20, env={**self.env, **(env or {})}
         )
         assert child.returncode == code, f"exit code {child.returncode}: {child.stdout!r} {child.stderr!r}"
         if code == 1:
-            assert child.stderr.startswith("Error: ") and child.stderr.endswith("\n"), child.stderr
+            assert child.stderr.startswith(before + "Error: ") and child.stderr.endswith("\n"), child.stderr
         return child
 
     def terminal(self, *args, columns=80, **env):
@@ -175,13 +175,61 @@ def failures(place):
     assert got.stdout == "half" and got.stderr == "Error: the engine has stopped\n"
     got = place.run("run", "smollm2", "cut", code=1)
     assert got.stdout == "half"
-    assert "model 'nope' not found" in place.run("run", "nope", "x", code=1).stderr
+    got = place.run("run", "nope", "x", code=1, before="pulling manifest\n")
+    assert got.stderr == "pulling manifest\nError: pull model manifest: file does not exist\n" and got.stdout == ""
     place.run("run", code=1)
     place.run("stop", code=1)
     place.run("stop", "a", "b", code=1)
     place.run("list", "a", "b", code=1)
     assert 'unknown command "frob" for "minka"' in place.run("frob", code=1).stderr
-    assert "'minka pull' is not supported" in place.run("pull", "x", code=1).stderr
+    assert "'minka signin' is not supported" in place.run("signin", code=1).stderr
+
+
+@test
+def pull_without_a_terminal(place):
+    got = place.run("pull", "new")
+    assert got.stdout == ""
+    a, b = "pulling " + "a" * 12, "pulling " + "b" * 12
+    assert got.stderr.splitlines() == ["pulling manifest"] + [f"{a}: {i:3}% of 1 GB" for i in (0, 10, 20, 30)] + [
+        f"{b}: 100% of 23 B"] + [f"{a}: {i:3}% of 1 GB" for i in range(40, 101, 10)] + ["writing manifest", "success"], got.stderr
+    assert place.server.requests[-1] == ("/api/pull", {"model": "new"})
+    place.run("push", "new", "--insecure")
+    assert place.server.requests[-1] == ("/api/push", {"model": "new", "insecure": True})
+    assert "create the model under a namespace you own" in place.run("push", "denied", code=1, before="pulling manifest\n").stderr
+    got = place.run("pull", "cut", code=1, before="\n".join(got.stderr.splitlines()[:-1]) + "\n")
+    assert "before it was complete" in got.stderr
+    place.run("pull", code=1)
+
+
+@test
+def run_pulls_what_is_missing(place):
+    got = place.run("run", "fresh", "say hello", "--insecure")
+    assert got.stdout.strip() == "hello" and got.stderr.splitlines()[-1] == "success"
+    paths = [p for p, _ in place.server.requests]
+    assert paths[-4:] == ["/api/show", "/api/pull", "/api/show", "/api/generate"], paths
+
+
+@test
+def pull_on_a_terminal(place):
+    t = place.terminal("pull", "slowly")
+    t.expect("success")
+    t.wait()
+    lines = t.screen().splitlines()
+    assert [l.split(":")[0].strip() for l in lines] == [
+        "pulling manifest", "pulling " + "a" * 12, "pulling " + "b" * 12, "writing manifest", "success"], lines
+    assert lines[1].startswith("pulling aaaaaaaaaaaa: 100% \u2595\u2588") and lines[1].rstrip().endswith("\u258f   1 GB"), lines
+    assert "500 MB/  1 GB" in t.raw and "MB/s" in t.raw, "amount and rate while it runs"
+
+
+@test
+def pull_interrupted_on_a_terminal(place):
+    t = place.terminal("pull", "hanging")
+    t.expect("500 MB/")
+    t.send("\x03")
+    t.expect("goes on from there")
+    assert t.wait() == 130
+    assert "'minka pull hanging' goes on from there" in t.screen()
+    place.dropped("hanging")
 
 
 @test
@@ -564,10 +612,21 @@ def settings(place):
     does("/show template", "{{ .Prompt }}")
     does("/show", "/show modelfile")
     does("/?", "/load <model>")
+    does("/?", "/save <model>")
     does("/? set", "/set nothink")
     does("/help shortcuts", "Ctrl + d")
     does("/list", "smollm2:135m      0123456789ab    91 MB")
-    does("/save x", "cannot save")
+    does("/save", "Usage:\n  /save <modelname>")
+    does("/save x y", "Usage:\n  /save <modelname>")
+    does("/save x/y/z/w", "error: The model name 'x/y/z/w' is invalid")
+    does("/save full", "error: no space left")
+    does("/save mine", "Created new model 'mine'")
+    body = place.asked("/api/create")[-1]
+    assert (body["model"], body["from"], body["system"], body["stream"]) == ("mine", "smollm2", "Two\nlines", False)
+    assert body["parameters"] == {"temperature": 0.5, "stop": ["<a>", "<b>"]}
+    assert [m["role"] for m in body["messages"]][-4:] == ["user", "assistant", "user", "assistant"]
+    assert [m["content"] for m in body["messages"]][-2:] == ["say d", "d"]
+    assert {"role": "system", "content": "Two\nlines"} not in body["messages"]
     does("/frob", "Unknown command '/frob'. Type /? for help")
     t.line("/exit")
     assert t.wait() == 0

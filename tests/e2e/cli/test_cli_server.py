@@ -39,7 +39,7 @@ def test_file_then_tables():
         minka(s, "stop", "LOCAL/my-model")
         s.wait_for(lambda: not s.ps()["models"])
         assert minka(s, "ps").splitlines()[1:] == []
-        assert "model 'nope' not found" in minka(s, "run", "nope", "x", code=1)
+        assert "pull model manifest: http://127.0.0.1:1: " in minka(s, "run", "127.0.0.1:1/a/nope", "x", "--insecure", code=1)
 
 
 def test_repl_interrupt_frees_the_place():

@@ -26,7 +26,7 @@ def client_python():
 def run_client(script):
     """Runs a script in the clients' Python against a fresh server; its last line of output is JSON."""
     with Server({"smollm2:135m": real_model()}) as s:
-        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1")
+        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1", MODEL_FILE=real_model())
         got = subprocess.run([str(client_python()), "-c", script], env=env, capture_output=True, text=True, timeout=120)
         assert got.returncode == 0, got.stderr[-3000:]
         return json.loads(got.stdout.splitlines()[-1])
@@ -63,6 +63,50 @@ print(json.dumps({
     assert (out["family"], out["quant"], out["arch"]) == ("llama", "Q4_1", "llama")
     assert "completion" in out["capabilities"]
     assert out["missing"] == [404, "model 'nope' not found"]
+
+
+def test_ollama_client_manages_models():
+    """create from a blob and from a model, copy, list, show, delete; the errors that the client raises."""
+    out = run_client(r'''
+import json, os, ollama
+c = ollama.Client(host=os.environ["MINKA_URL"])
+digest = c.create_blob(os.environ["MODEL_FILE"])
+steps = [p.status for p in c.create(model="Mine", files={"m.gguf": digest}, system="Be brief.", license=["MIT", "Two"],
+                                    parameters={"temperature": 0, "num_predict": 5, "stop": ["zz"]},
+                                    messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}], stream=True)]
+whole = c.create(model="derived", from_="mine", system="Be rude.").status
+shown, derived = c.show("mine"), c.show("derived")
+said = c.chat("mine", [{"role": "user", "content": "Who are you?"}])
+copied = c.copy("mine", "me/copy").status
+names = sorted(m.model for m in c.list().models)
+deleted = [c.delete(n).status for n in ("mine", "derived", "me/copy")]
+errors = []
+for call in (lambda: c.copy("nobody", "x"), lambda: c.delete("nobody"), lambda: c.create(model="x", from_="a b"),
+             lambda: c.create(model="x y", from_="smollm2:135m"), lambda: c.create(model="x", from_="smollm2:135m", quantize="q9")):
+    try:
+        call()
+        errors.append(None)
+    except ollama.ResponseError as e:
+        errors.append([e.status_code, e.error])
+print(json.dumps({"digest": digest, "steps": steps, "whole": whole, "shown": [shown.license, shown.parameters, shown.modelfile],
+    "derived": derived.modelfile, "count": said.eval_count, "copied": copied, "names": names, "deleted": deleted, "errors": errors,
+    "left": [m.model for m in c.list().models]}))
+''')
+    assert out["digest"].startswith("sha256:") and out["whole"] == "success" and out["copied"] == "success"
+    assert out["steps"][0] == "parsing GGUF" and out["steps"][-2:] == ["writing manifest", "success"]
+    assert out["shown"][0] == "MIT\nTwo" and "num_predict                    5" in out["shown"][1]
+    assert "SYSTEM Be brief." in out["shown"][2] and "MESSAGE assistant yes" in out["shown"][2]
+    assert "SYSTEM Be rude." in out["derived"] and "PARAMETER temperature 0" in out["derived"]
+    assert 1 <= out["count"] <= 5
+    assert out["names"] == ["Mine:latest", "derived:latest", "me/copy:latest", "smollm2:135m"]
+    assert out["deleted"] == ["success"] * 3 and out["left"] == ["smollm2:135m"]
+    assert out["errors"] == [
+        [404, 'model "nobody" not found'],
+        [404, "model 'nobody' not found"],
+        [400, "invalid model name"],
+        [400, "invalid model name"],
+        [400, "unsupported quantization type q9 - supported types are F32, F16, Q4_K_S, Q4_K_M, Q8_0"],
+    ]
 
 
 def test_openai_client():

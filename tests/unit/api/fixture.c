@@ -124,6 +124,7 @@ static void messages_note(struct buf *b, const struct gen_request *r) {
 static void request_note(struct fixture *f, const struct store_model *m, const struct gen_request *r,
                          i64 keep_alive_ns) {
     static const char *const forms[] = {"raw", "chat", "fill"};
+    static const char *const choices[] = {"auto", "none", "required", "one"};
     static const char *const thinks[] = {"default", "off", "on", "low", "medium", "high"};
     const struct gen_sampling *s = &r->sampling;
     struct buf b = {0};
@@ -145,6 +146,10 @@ static void request_note(struct fixture *f, const struct store_model *m, const s
                r->render_only ? " render-only" : "", r->load_only ? " load-only" : "");
     if (r->top_logprobs)
         buf_printf(&b, " top=%u", r->top_logprobs);
+    if (r->format == GEN_FORMAT_JSON)
+        buf_printf(&b, " format=json");
+    if (r->format == GEN_FORMAT_SCHEMA)
+        buf_printf(&b, " schema="), text_note(&b, r->schema);
     if (r->think != GEN_THINK_DEFAULT)
         buf_printf(&b, " think=%s", thinks[r->think]);
     buf_printf(&b, " keep_alive=%g client=%.*s", keep_alive_ns < 0 ? -1.0 : (f64)keep_alive_ns / 1e9,
@@ -155,6 +160,14 @@ static void request_note(struct fixture *f, const struct store_model *m, const s
         buf_printf(&b, "%s%u", i ? "," : " context=", r->context[i]);
     if (r->prompt.n)
         buf_printf(&b, "\n  prompt "), text_note(&b, r->prompt);
+    if (r->suffix.n)
+        buf_printf(&b, "\n  suffix "), text_note(&b, r->suffix);
+    if (r->chat_template.n)
+        buf_printf(&b, "\n  template "), text_note(&b, r->chat_template);
+    if (r->tools.n)
+        buf_printf(&b, "\n  tools %s %.*s", choices[r->tool_choice], STR_FMT(r->tools));
+    if (r->tool_choice_name.n)
+        buf_printf(&b, " %.*s", STR_FMT(r->tool_choice_name));
     messages_note(&b, r);
     note(f, buf_str(&b));
     buf_release(&b);
@@ -382,6 +395,24 @@ static void model_dressed(struct fixture *f) {
     arena_release(&a);
 }
 
+/* A model of the weights of "tiny" and a TEMPLATE layer. */
+static void model_layered(struct fixture *f, const char *name, const char *hex) {
+    struct arena a;
+    struct model_name n;
+    struct store_model tiny;
+    struct err err;
+    char path[128];
+    arena_init(&a, 0);
+    check(model_name_parse(STR("tiny"), &n, &err) == OK && store_find(f->store, &n, &a, &tiny, &err) == OK);
+    snprintf(path, sizeof path, LIBRARY "%s/latest", name);
+    blob_file(f, path,
+               arena_printf(&a,
+                            "{\"layers\":[{\"mediaType\":\"application/vnd.ollama.image.model\",\"digest\":\"%s\",\"size\":10},"
+                            "{\"mediaType\":\"application/vnd.ollama.image.template\",\"digest\":\"sha256:%s\",\"size\":9}]}",
+                            tiny.model_digest.p, hex));
+    arena_release(&a);
+}
+
 static void models_make(struct fixture *f) {
     model_import(f, "tiny", "{% for m in messages %}{{ m.content }}{% endfor %}", false);
     model_import(f, "thinker", "<think></think>{{ tools }}", false);
@@ -398,13 +429,22 @@ static void models_make(struct fixture *f) {
                STR("{{ if .System }}{{ .System }}{{ end }}{{ .Prompt }}{{ .Suffix }}"));
     blob_file(f, LIBRARY "gotemplate/latest",
                STR("{\"layers\":[" LAYER("model", "9") "," LAYER("template", "f") "]}"));
+    /* The weights of "tiny" with templates of Go: one that fills in, one that can use tools and think, a broken one. */
+    model_layered(f, "filler", HEX64("f"));
+    blob_file(f, "models/blobs/sha256-" HEX64("d"),
+               STR("{{ .Tools }}{{ range .Messages }}{{ if .Thinking }}<hm>{{ .Thinking }}</hm>{{ end }}{{ .Content "
+                   "}}{{ if .ToolCalls }}<call>{{ range .ToolCalls }}{{ .Function.Name }}{{ end }}{{ end }}{{ end "
+                   "}}"));
+    model_layered(f, "caller", HEX64("d"));
+    blob_file(f, "models/blobs/sha256-" HEX64("b"), STR("{{ .Prompt"));
+    model_layered(f, "brokengo", HEX64("b"));
     blob_file(f, "models/blobs/sha256-" HEX64("e"), STR("{\"temperature\":\"warm\"}"));
     blob_file(f, LIBRARY "badparams/latest",
                STR("{\"layers\":[" LAYER("model", "9") "," LAYER("params", "e") "]}"));
     blob_file(f, LIBRARY "broken/latest", STR("{"));
-    static const time_t age[] = {9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000};
+    static const time_t age[] = {9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000, 900, 800, 700};
     static const char *const order[] = {"tiny",    "thinker", "embedder",   "dressed",  "remote",
-                                        "tensors", "adapted", "gotemplate", "badparams"};
+                                        "tensors", "adapted", "gotemplate", "badparams", "filler", "caller", "brokengo"};
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         char path[256];
         struct timespec t[2] = {{1700000000 + age[i], 120000000}, {1700000000 + age[i], 120000000}};

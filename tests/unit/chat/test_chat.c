@@ -177,6 +177,9 @@ static void test_bos(void **state) {
     assert_int_equal(render(&f), OK);
     assert_true(f.prompt.ids.ids[0] == bos && f.prompt.ids.ids[1] == 300);
     assert_int_equal(count(&f, bos), 1);
+    context[1] = tokenizer_n_vocab(f.tokenizer);
+    assert_int_equal(render(&f), ERR_INVALID);
+    assert_non_null(strstr(f.err.text, "context holds"));
     f.request.n_context = 0;
     f.request.form = GEN_FORM_RAW;
     f.request.prompt = STR("hi");
@@ -384,8 +387,8 @@ static void test_go_tools(void **state) {
     end(&f);
 }
 
-/* Goal: a template in the request wins over the model's; without any the contents are joined. */
-static void test_other_templates(void **state) {
+/* Goal: without a template the contents are joined. */
+static void test_no_template(void **state) {
     struct fixture f;
     struct gen_message messages[2] = {message(ROLE_SYSTEM, "s "), message(ROLE_USER, "u")};
     (void)state;
@@ -393,12 +396,6 @@ static void test_other_templates(void **state) {
     f.request.messages = messages;
     f.request.n_messages = 2;
     rendered(&f, "s u");
-    f.request.chat_template = STR("{% for m in messages %}{{ m.role }}{% endfor %}");
-    rendered(&f, "systemuser");
-    f.request.chat_template = STR("[{{ .System }}]{{ .Prompt }}");
-    rendered(&f, "[s ]u");
-    f.request.chat_template = STR("{{ .System");
-    assert_int_equal(render(&f), ERR_INVALID);
     end(&f);
 }
 
@@ -412,7 +409,7 @@ int main(void) {
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_go),
         cmocka_unit_test(test_go_tools),
-        cmocka_unit_test(test_other_templates),
+        cmocka_unit_test(test_no_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

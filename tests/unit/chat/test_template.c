@@ -229,25 +229,11 @@ static void test_go_extras(void **state) {
     expect(TEMPLATE_GO, STR("{{ .Messages }}{{ .L }}"), OK, "<no value>[1]");
 }
 
-/* Goal: capabilities come from what a template mentions. */
-static void test_facts(void **state) {
-    (void)state;
-    struct template_facts f = template_facts(STR("{{ .System }}{{ .Prompt }}"), TEMPLATE_GO);
-    assert_false(f.tools || f.thinking || f.insert);
-    f = template_facts(STR("{{ .Tools }}{{ .Suffix }}{{ .Thinking }}"), TEMPLATE_GO);
-    assert_true(f.tools && f.thinking && f.insert);
-    f = template_facts(STR("{% if tools %}{% endif %}{{ enable_thinking }}"), TEMPLATE_JINJA);
-    assert_true(f.tools && f.thinking && !f.insert);
-    f = template_facts(STR("{{ messages }}"), TEMPLATE_JINJA);
-    assert_false(f.tools || f.thinking || f.insert);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_jinja_bombs),  cmocka_unit_test(test_go_bombs),
         cmocka_unit_test(test_depth),        cmocka_unit_test(test_messages),
         cmocka_unit_test(test_jinja_extras), cmocka_unit_test(test_go_extras),
-        cmocka_unit_test(test_facts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,10 +9,9 @@
 #include "cli/args.h"
 
 static const struct flag flags[] = {
-    {"num-ctx", 0, FLAG_TEXT, "int", "", NULL},
-    {"context-size", 0, FLAG_TEXT, "int", "", "num-ctx"},
-    {"think", 0, FLAG_OPTIONAL, "string", "", NULL},
-    {"verbose", 'v', FLAG_BOOL, "", "", NULL},
+    {"num-ctx", 0, FLAG_TEXT, "int", "", NULL},      {"context-size", 0, FLAG_TEXT, "int", "", "num-ctx"},
+    {"think", 0, FLAG_OPTIONAL, "string", "", NULL}, {"verbose", 'v', FLAG_BOOL, "", "", NULL},
+    {"file", 'f', FLAG_TEXT, "", "", NULL},
 };
 
 static enum status parse(struct args *a, struct err *err, const char *const *words) {
@@ -55,6 +54,16 @@ static void taken(void **state) {
     assert_string_equal(a.rest[0], "high");
     args_release(&a);
 
+    static const char *const forms[][3] = {{"-vf", "x y"}, {"-vfx y"}, {"-vf=x y"}, {"-f", "x y", "-v"}};
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        const char *words[4] = {forms[i][0], forms[i][1], forms[i][2], NULL};
+        assert_int_equal(parse(&a, NULL, words), OK);
+        assert_string_equal(args_text(&a, "file"), "x y");
+        assert_true(args_bool(&a, "verbose"));
+        assert_int_equal(a.n_rest, 0);
+        args_release(&a);
+    }
+
     assert_int_equal(PARSE(&a, NULL, "-vh"), OK);
     assert_true(a.help && args_bool(&a, "verbose"));
     assert_null(args_text(&a, "think"));
@@ -69,6 +78,7 @@ static void refused(void **state) {
         {"--verbos", "unknown flag: --verbos"},
         {"-x", "unknown shorthand flag: 'x' in -x"},
         {"-vx", "unknown shorthand flag: 'x' in -vx"},
+        {"-vf", "flag needs an argument: 'f' in -vf"},
         {"--num-ctx", "flag needs an argument: --num-ctx"},
         {"--verbose=maybe", "invalid argument \"maybe\" for \"--verbose\" flag: write true or false"},
     };

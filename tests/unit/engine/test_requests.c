@@ -17,6 +17,7 @@ static int slot_make(void **state) {
     sample_add_bytes(&sample);
     end_token = sample_add(&sample, STR("<|im_end|>"), CONTROL, 0);
     slot.tokenizer = sample_open_ok(&sample);
+    slot.state = SLOT_LOADED;
     return 0;
 }
 

@@ -1,0 +1,285 @@
+/* Goal: a grammar accepts what is valid under its schema, never completes what is not, and its masks are
+ * exact and never lead into a dead end. Method: schemas with documents judged by PyPI's jsonschema
+ * (data/schemas.json); for every state of random walks, the mask against trying each token; the walks end in
+ * JSON that jansson reads, and that the schema's automaton, fed byte by byte, takes again. Vocabularies:
+ * those of data/tok and, where MINKA_TEST_SMOLLM2 and MINKA_TEST_GEMMA3 name files, the real ones. */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#define json_null jansson_null /* base/buf.h has one of its own */
+#include <jansson.h>
+#undef json_null
+
+#include "base/clock.h"
+#include "chat/grammar.h"
+
+static struct tokenizer *vocab_open(const char *path) {
+    struct stat st;
+    struct gguf g;
+    struct err err;
+    struct tokenizer *t;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) != 0)
+        fail_msg("%s can't be opened", path);
+    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    assert_true(data != MAP_FAILED);
+    close(fd);
+    if (gguf_parse(&g, data, (size_t)st.st_size, &err) != OK || tokenizer_open(&g, &t, &err) != OK)
+        fail_msg("%s: %s", path, err.text);
+    gguf_release(&g);
+    munmap(data, (size_t)st.st_size);
+    return t;
+}
+
+static struct tokenizer *small_vocab(const char *name) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/tok/%s.gguf", getenv("MINKA_GOLDEN"), name);
+    return vocab_open(path);
+}
+
+static json_t *golden_open(void) {
+    char path[4096];
+    json_error_t e;
+    snprintf(path, sizeof path, "%s/schemas.json", getenv("MINKA_GOLDEN"));
+    json_t *golden = json_load_file(path, 0, &e);
+    if (!golden)
+        fail_msg("%s: %s", path, e.text);
+    return golden;
+}
+
+static struct grammar *schema_compile(const struct grammar_vocab *v, const char *text) {
+    struct grammar_part part = {.kind = GRAMMAR_SCHEMA, .text = str_of(text)};
+    struct grammar *g;
+    struct err err;
+    if (grammar_compile(v, &part, &g, &err) != OK)
+        fail_msg("%s: %s", text, err.text);
+    return g;
+}
+
+/* Does the text belong to the grammar? */
+static bool takes(struct grammar *g, struct str text) {
+    struct grammar_run r;
+    grammar_run_start(g, &r);
+    bool taken = grammar_run_feed(&r, text) && grammar_run_complete(&r);
+    grammar_run_release(&r);
+    return taken;
+}
+
+/* The one valid text whose members are not in the order of the properties. */
+#define OUT_OF_ORDER "{\"age\":0,\"name\":\"\"}"
+
+static void test_golden_documents(void **state) {
+    struct tokenizer *t = small_vocab("bpe_gpt2");
+    struct grammar_vocab *v = grammar_vocab_new(t);
+    json_t *golden = golden_open(), *c, *one;
+    size_t i, k;
+    (void)state;
+    json_array_foreach(json_object_get(golden, "schemas"), i, c) {
+        char *schema = json_dumps(json_object_get(c, "schema"), JSON_COMPACT | JSON_ENCODE_ANY);
+        struct grammar *g = schema_compile(v, schema);
+        json_array_foreach(json_object_get(c, "valid_compact_text"), k, one) {
+            const char *text = json_string_value(one);
+            if (takes(g, str_of(text)) == !strcmp(text, OUT_OF_ORDER))
+                fail_msg("%s: wrong about %s", schema, text);
+        }
+        json_array_foreach(json_object_get(c, "invalid"), k, one) {
+            char *text = json_dumps(one, JSON_COMPACT | JSON_ENCODE_ANY);
+            if (takes(g, str_of(text)))
+                fail_msg("%s: takes %s", schema, text);
+            free(text);
+        }
+        grammar_free(g);
+        free(schema);
+    }
+    json_decref(golden);
+    grammar_vocab_free(v);
+    tokenizer_close(t);
+}
+
+static void test_golden_texts(void **state) {
+    struct tokenizer *t = small_vocab("bpe_gpt2");
+    struct grammar_vocab *v = grammar_vocab_new(t);
+    json_t *golden = golden_open(), *one;
+    size_t k;
+    (void)state;
+    struct grammar *g = schema_compile(v, "true");
+    json_array_foreach(json_object_get(golden, "json_texts_valid"), k, one) {
+        /* White space around the document is not produced. */
+        struct str text = str_trim(str_of(json_string_value(one)));
+        if (!takes(g, text))
+            fail_msg("refuses %.*s", STR_FMT(text));
+    }
+    json_array_foreach(json_object_get(golden, "json_texts_malformed"), k,
+                       one) if (takes(g, str_of(json_string_value(one))))
+        fail_msg("takes %s", json_string_value(one));
+    grammar_free(g);
+    json_decref(golden);
+    grammar_vocab_free(v);
+    tokenizer_close(t);
+}
+
+/* --- walks --- */
+
+static u32 rng;
+
+static u32 random_below(u32 n) {
+    rng = rng * 1664525 + 1013904223;
+    return (u32)((u64)(rng >> 4) * n >> 28);
+}
+
+struct walk {
+    const struct tokenizer *t;
+    const struct grammar_vocab *v;
+    u32 n_vocab;
+    u32 *mask;
+    u32 n_masks, n_compared;
+};
+
+/* Every token is in the mask exactly if the run takes it; with `every` of them tried. */
+static void compare_mask(struct walk *w, const struct grammar_run *r, u32 every) {
+    for (u32 id = random_below(every); id < w->n_vocab; id += every) {
+        struct grammar_run copy;
+        if (tokenizer_is_end(w->t, id)) {
+            assert_int_equal(w->mask[id / 32] >> (id % 32) & 1, grammar_run_complete(r));
+            continue;
+        }
+        grammar_run_copy(r, &copy);
+        bool taken = grammar_run_accept(&copy, id);
+        if (taken != (w->mask[id / 32] >> (id % 32) & 1))
+            fail_msg("token %u is %s, but the mask says otherwise", id, taken ? "taken" : "refused");
+        grammar_run_release(&copy);
+        w->n_compared++;
+    }
+}
+
+/* A random allowed token. To end at all, texts that have become long prefer tokens that close. */
+static u32 choose(struct walk *w, size_t n_text) {
+    u32 n = 0, best = TOKEN_NONE, best_rank = 0;
+    for (u32 id = 0; id < w->n_vocab; id++) {
+        if (!(w->mask[id / 32] >> (id % 32) & 1))
+            continue;
+        struct str b = tokenizer_bytes_of(w->t, id, false);
+        u32 rank = 1;
+        if (n_text > 200 && (tokenizer_is_end(w->t, id) || (b.n && strchr("]}\"", b.p[b.n - 1]))))
+            rank = 3;
+        else if (n_text > 200 && b.n == 1)
+            rank = 2;
+        if (rank > best_rank)
+            n = 0;
+        if (rank >= best_rank && random_below(++n) == 0) {
+            best_rank = rank;
+            best = id;
+        }
+    }
+    assert_int_not_equal(best, TOKEN_NONE);
+    return best;
+}
+
+/* Walks until the document is over and gives its text. */
+static void walk_once(struct walk *w, struct grammar *g, u32 every, struct buf *text) {
+    struct grammar_run r;
+    struct err err;
+    buf_clear(text);
+    grammar_run_start(g, &r);
+    for (u32 step = 0; !grammar_run_over(&r); step++) {
+        assert_true(step < 3000);
+        if (grammar_run_mask(&r, w->mask, &err) != OK)
+            fail_msg("after %.*s: %s", STR_FMT(buf_str(text)), err.text);
+        w->n_masks++;
+        if (every && random_below(8) == 0)
+            compare_mask(w, &r, every);
+        u32 id = choose(w, text->n);
+        if (!grammar_run_accept(&r, id))
+            fail_msg("token %u of the mask is refused after %.*s", id, STR_FMT(buf_str(text)));
+        if (tokenizer_is_end(w->t, id))
+            break;
+        buf_add_str(text, tokenizer_bytes_of(w->t, id, false));
+    }
+    assert_true(grammar_run_complete(&r));
+    grammar_run_release(&r);
+}
+
+static void check_document(struct grammar *g, struct str text) {
+    json_error_t e;
+    json_t *value = json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &e);
+    if (!value)
+        fail_msg("no JSON: %.*s: %s", STR_FMT(text), e.text);
+    json_decref(value);
+    assert_true(takes(g, text));
+}
+
+static void walk_schemas(const char *path, const char *vocab, u32 n_walks, u32 every) {
+    struct tokenizer *t = path ? vocab_open(path) : small_vocab(vocab);
+    u64 start = clock_ns();
+    struct walk w = {.t = t, .v = grammar_vocab_new(t), .n_vocab = tokenizer_n_vocab(t)};
+    struct buf text = {0};
+    json_t *golden = golden_open(), *c;
+    size_t i;
+    w.mask = xcalloc(DIV_CEIL(w.n_vocab, 32u), sizeof *w.mask);
+    u64 opened = clock_ns(), compile_ns = 0;
+    json_array_foreach(json_object_get(golden, "schemas"), i, c) {
+        char *schema = json_dumps(json_object_get(c, "schema"), JSON_COMPACT | JSON_ENCODE_ANY);
+        u64 before = clock_ns();
+        struct grammar *g = schema_compile(w.v, schema);
+        compile_ns += clock_ns() - before;
+        for (u32 k = 0; k < n_walks; k++) {
+            rng = (u32)i * 1000 + k;
+            walk_once(&w, g, every, &text);
+            check_document(g, buf_str(&text));
+        }
+        grammar_free(g);
+        free(schema);
+    }
+    printf("# %s: trie %.1f ms, %llu bytes; %zu schemas compiled in %.1f ms; %u masks, %u tokens compared\n",
+           path ? path : vocab, (double)(opened - start) / 1e6, (unsigned long long)grammar_vocab_bytes(w.v),
+           json_array_size(json_object_get(golden, "schemas")), (double)compile_ns / 1e6, w.n_masks,
+           w.n_compared);
+    free(w.mask);
+    buf_release(&text);
+    json_decref(golden);
+    grammar_vocab_free((struct grammar_vocab *)w.v);
+    tokenizer_close(t);
+}
+
+static void test_walks_small(void **state) {
+    static const char *const vocabs[] = {"bpe_gpt2", "bpe_llama-bpe", "spm", "spm_phi3"};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(vocabs); i++)
+        walk_schemas(NULL, vocabs[i], 12, 1);
+}
+
+static void test_walks_smollm2(void **state) {
+    (void)state;
+    walk_schemas(getenv("MINKA_TEST_SMOLLM2"), NULL, 2, 97);
+}
+
+static void test_walks_gemma3(void **state) {
+    (void)state;
+    walk_schemas(getenv("MINKA_TEST_GEMMA3"), NULL, 1, 997);
+}
+
+int main(void) {
+    struct CMUnitTest tests[8];
+    size_t n = 0;
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_golden_documents);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_golden_texts);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_walks_small);
+    if (getenv("MINKA_TEST_SMOLLM2"))
+        tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_walks_smollm2);
+    else
+        printf("# skipped: walks over SmolLM2's vocabulary, MINKA_TEST_SMOLLM2 names no file\n");
+    if (getenv("MINKA_TEST_GEMMA3"))
+        tests[n++] = (struct CMUnitTest)cmocka_unit_test(test_walks_gemma3);
+    else
+        printf("# skipped: walks over Gemma 3's vocabulary, MINKA_TEST_GEMMA3 names no file\n");
+    return _cmocka_run_group_tests("tests", tests, n, NULL, NULL);
+}
