@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -61,8 +62,8 @@ static enum status map_file(struct slot *s, struct mapping *map, struct err *err
 }
 
 /* Reads every page in now, where a missing one is an error code, instead of later in a step, where it
- * would be a signal. */
-static enum status populate(struct slot *s, struct err *err) {
+ * would be lost. */
+static enum status populate(const struct slot *s, struct err *err) {
     for (u64 at = 0; at < s->file_bytes; at += POPULATE_BYTES) {
         u64 n = MIN(POPULATE_BYTES, s->file_bytes - at);
         if (madvise((u8 *)(uintptr_t)s->map.data + at, n, MADV_POPULATE_READ) == 0)
@@ -130,35 +131,59 @@ static enum status open_template(struct slot *s, struct err *err) {
     return err_set(err, ERR_UNSUPPORTED, "the chat template of %s is not understood: %s", s->name, why.text);
 }
 
-static enum status load_file(struct slot *s, struct err *err) {
-    s->chat_template = NULL;
-    TRY(map_file(s, &s->map, err));
-    enum status status = populate(s, err);
-    if (status == OK)
-        status = gguf_parse(&s->gguf, s->map.data, s->file_bytes, err);
-    if (status != OK)
-        goto unmap;
-    status = model_open(&s->gguf, s->config, &s->model, err);
-    if (status != OK)
-        goto release;
+static enum status open_parts(struct slot *s, struct err *err) {
+    TRY(gguf_parse(&s->gguf, s->map.data, s->file_bytes, err));
+    s->parsed = true;
+    TRY(model_open(&s->gguf, s->config, &s->model, err));
     if (!s->tokenizer)
-        status = tokenizer_open(&s->gguf, &s->tokenizer, err);
-    if (status != OK)
-        goto close_model;
+        TRY(tokenizer_open(&s->gguf, &s->tokenizer, err));
     if (!s->grammars)
         s->grammars = grammars_new(s->tokenizer);
-    status = open_template(s, err);
+    return open_template(s, err);
+}
+
+/* All but the tokenizer. */
+static void close_parts(struct slot *s) {
+    template_close(s->chat_template);
+    model_close(s->model);
+    if (s->parsed)
+        gguf_release(&s->gguf);
+    mapping_close(&s->map);
+    s->chat_template = NULL;
+    s->model = NULL;
+    s->parsed = false;
+}
+
+/* The pages of a file in the cache take as long to map as a large vocabulary takes to build: a thread for each. */
+struct populating {
+    const struct slot *slot;
+    struct err err;
+};
+
+static void *populate_main(void *arg) {
+    struct populating *p = arg;
+    p->err.status = populate(p->slot, &p->err);
+    return NULL;
+}
+
+static enum status load_file(struct slot *s, struct err *err) {
+    struct populating p = {.slot = s};
+    pthread_t thread;
+    TRY(map_file(s, &s->map, err));
+    bool beside = pthread_create(&thread, NULL, populate_main, &p) == 0;
+    enum status status = open_parts(s, err);
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        populate_main(&p);
+    if (p.err.status != OK) {
+        *err = p.err;
+        status = p.err.status;
+    }
     if (status == OK)
         status = verify(s, &s->map, err);
-    if (status == OK)
-        return OK;
-    template_close(s->chat_template);
-close_model:
-    model_close(s->model);
-release:
-    gguf_release(&s->gguf);
-unmap:
-    mapping_close(&s->map);
+    if (status != OK)
+        close_parts(s);
     return status;
 }
 
@@ -233,11 +258,7 @@ enum status slot_verify(struct slot *s) {
 
 void slot_unload(struct slot *s) {
     check(s->state == SLOT_LOADED && s->n_preparing == 0);
-    template_close(s->chat_template);
-    model_close(s->model);
-    gguf_release(&s->gguf);
-    mapping_close(&s->map);
-    s->chat_template = NULL;
+    close_parts(s);
     s->state = SLOT_KNOWN;
     tokenizer_drop(s);
 }

@@ -39,6 +39,7 @@ struct slot {
     /* while loaded */
     struct mapping map;
     struct gguf gguf;
+    bool parsed; /* gguf is valid */
     struct model *model;
     struct tokenizer *tokenizer;         /* also while unloaded, as long as a parked request holds it */
     struct grammars *grammars;           /* of the tokenizer, as long as it */
