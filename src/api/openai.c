@@ -7,7 +7,7 @@
 struct openai_fields {
     struct str model, prompt, suffix, reasoning_effort, user;
     json_t *messages, *tools, *tool_choice, *stream_options, *response_format, *reasoning, *stop;
-    enum tri stream, logprobs, render_only;
+    enum tri stream, logprobs, render_only, parallel_tool_calls;
     struct maybe_int max_tokens, max_completion_tokens, seed, top_logprobs, n_logprobs;
     struct maybe_real temperature, top_p, frequency_penalty, presence_penalty;
 };
@@ -31,6 +31,7 @@ static const struct field chat_fields[] = {
     FIELD(openai_fields, response_format, "response_format", FIELD_OBJECT),
     FIELD(openai_fields, tools, "tools", FIELD_LIST),
     FIELD(openai_fields, tool_choice, "tool_choice", FIELD_ANY),
+    FIELD(openai_fields, parallel_tool_calls, "parallel_tool_calls", FIELD_BOOL),
     FIELD(openai_fields, reasoning, "reasoning", FIELD_OBJECT),
     FIELD(openai_fields, reasoning_effort, "reasoning_effort", FIELD_STR),
     FIELD(openai_fields, logprobs, "logprobs", FIELD_BOOL),
@@ -258,6 +259,7 @@ static enum status tool_choice_read(struct openai *o, struct err *err) {
     const json_t *v = o->f.tool_choice, *tool;
     struct gen_request *r = &o->request;
     size_t i;
+    r->single_call = o->f.parallel_tool_calls == TRI_FALSE;
     if (!v)
         return OK;
     for (i = 0; i < ARRAY_LEN(words); i++)

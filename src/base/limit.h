@@ -129,6 +129,8 @@
 #define LIMIT_CALL_BYTES (1u << 20)
 /* Its parsed form: a value takes at most 64 bytes, and two bytes of text. */
 #define LIMIT_CALL_MEMORY_BYTES (64u << 20)
+/* An answer that must call tools ends with this many calls: a model that has lost its way goes on for ever. */
+#define LIMIT_CALLS_DEMANDED 16u
 /* What Jinja's sandbox allows range() to give. */
 #define LIMIT_TEMPLATE_RANGE 100000u
 

@@ -87,12 +87,16 @@ static void id_make(const struct output *o, char id[16]) {
     id[n] = 0;
 }
 
+bool output_full(const struct output *o) { return o->c.calls_max && o->n_calls == o->c.calls_max; }
+
 static void release_call(struct output *o, const struct gen_tool_call *call) {
+    o->n_region++;
+    if (output_full(o))
+        return;
     struct draft *d = draft_add(o, OUTPUT_CALL);
     d->call = *call;
     id_make(o, d->id);
     o->n_calls++;
-    o->n_region++;
 }
 
 u32 output_n_pieces(const struct output *o) { return o->n_drafts; }

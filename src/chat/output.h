@@ -32,6 +32,7 @@ struct output_config {
     bool think;                     /* thoughts are split off */
     bool think_hidden;              /* ... and dropped */
     bool think_begun;               /* the prompt ends with the opening tag */
+    u32 calls_max;                  /* further calls are dropped; 0: no bound */
     u64 id_seed;                    /* ids of calls are a function of it and their number */
 };
 
@@ -41,6 +42,7 @@ void output_free(struct output *o);
 /* Its pieces are valid until the next push. last: the answer is over, what was held back is released, and nothing
  * may be pushed any more. */
 void output_push(struct output *o, struct str text, bool last);
+bool output_full(const struct output *o); /* calls_max is reached */
 u32 output_n_pieces(const struct output *o);
 struct output_piece output_piece_at(const struct output *o, u32 i);
 

@@ -10,14 +10,23 @@ static bool has(struct str text, const char *word) { return str_find(text, str_o
 /* Families whose calls begin with a tag, the more specific first; a Go template's tag is looked up here too. */
 static const struct {
     const char *open, *close;
+    const char *name_end; /* if the source has it */
     bool list, short_ids;
 } call_tags[] = {
-    {"[TOOL_CALLS]", "", true, true},
-    {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", false, false},
-    {"<|tool_call|>", "<|/tool_call|>", true, false},
-    {"<tool_call>", "</tool_call>", false, false},
-    {"<function=", "</function>", false, false},
+    {"[TOOL_CALLS]", "", "[ARGS]", true, true},
+    {"<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", NULL, false, false},
+    {"<|tool_call|>", "<|/tool_call|>", NULL, true, false},
+    {"<tool_call>", "</tool_call>", NULL, false, false},
+    {"<function=", "</function>", ">", false, false},
 };
+
+static void family_set(u32 i, struct str source, struct template_style *out) {
+    const char *end = call_tags[i].name_end;
+    out->call_close = str_of(call_tags[i].close);
+    out->list = call_tags[i].list;
+    if (end && has(source, end))
+        out->name_end = str_of(end);
+}
 
 /* The member of calls that holds their arguments: what stands shortly before they are printed. */
 static bool says_parameters(struct str source, const char *arguments) {
@@ -51,9 +60,8 @@ void style_of_jinja(struct str source, struct template_style *out) {
         if (!has(source, call_tags[i].open))
             continue;
         out->call_open = str_of(call_tags[i].open);
-        out->call_close = str_of(call_tags[i].close);
-        out->list = call_tags[i].list;
         out->short_ids = call_tags[i].short_ids;
+        family_set((u32)i, source, out);
         return;
     }
 }
@@ -114,7 +122,7 @@ static struct str call_tag(const struct go_template *t) {
     return str_slice(tag, 0, MIN(str_find(tag, STR("{"), 0), tag.n));
 }
 
-static void call_style(const struct go_template *t, struct template_style *out) {
+static void call_style(const struct go_template *t, struct str source, struct template_style *out) {
     struct str tag = call_tag(t);
     if (str_is(tag, "["))
         out->list = true;
@@ -124,8 +132,7 @@ static void call_style(const struct go_template *t, struct template_style *out) 
     for (size_t i = 0; i < ARRAY_LEN(call_tags); i++) {
         if (!str_starts(tag, str_of(call_tags[i].open)))
             continue;
-        out->call_close = str_of(call_tags[i].close);
-        out->list = call_tags[i].list;
+        family_set((u32)i, source, out);
         /* "[TOOL_CALLS] [": the bracket belongs to the array. */
         if (out->list && str_ends(tag, STR("[")))
             out->call_open = str_trim(str_slice(tag, 0, tag.n - 1));
@@ -191,7 +198,7 @@ void style_of_go(const struct go_template *t, struct str source, struct template
     out->can.round_trip = out->can.tools && mentions(t, "toolcalls") && results;
     search_list((struct think_search){.out = out}, &t->body);
     out->can.thinking = out->think_open.n && out->think_close.n;
-    call_style(t, out);
+    call_style(t, source, out);
     out->parameters = says_parameters(source, ".Arguments");
     if (has(source, "<|python_tag|>"))
         out->call_other = STR("<|python_tag|>");

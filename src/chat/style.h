@@ -26,6 +26,7 @@ struct template_style {
     struct str call_open;
     struct str call_close; /* empty: unknown, calls go on to the end of the answer */
     struct str call_other; /* a further text that calls may begin with, or empty */
+    struct str name_end;   /* not empty: a call is its name, this, and the arguments */
     bool list;             /* calls are elements of one JSON array behind call_open */
     bool parameters;       /* the member with the arguments is "parameters", not "arguments" */
     bool short_ids;        /* ids of calls must have nine letters or digits */

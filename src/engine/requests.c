@@ -68,6 +68,9 @@ static enum status prepare_output(struct request *q, const struct template_style
         .think = style->can.thinking,
         .think_hidden = r->think == GEN_THINK_OFF,
         .think_begun = style->can.thinking && ends_with_tag(buf_str(&q->prompt.rendered), style->think_open),
+        .calls_max = r->single_call                                 ? 1
+                     : r->tool_choice == GEN_TOOLS_REQUIRED         ? LIMIT_CALLS_DEMANDED
+                                                                    : 0,
         .id_seed = hash_bytes(ids, q->prompt.ids.n * sizeof *ids, r->sampling.seed),
     };
     q->output = output_new(&c);
@@ -246,6 +249,8 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
                             .ids = end ? NULL : &q->tokens.ids[q->tokens.n - 1],
                             .n_ids = end ? 0 : 1};
     event_text(q, over, e);
+    if (q->output && output_full(q->output))
+        over = stopped = true; /* whatever the model would say behind the last call */
     if (r->logprobs && !end)
         event_logprobs(q, pick, e);
     if (over) {

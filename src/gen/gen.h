@@ -65,6 +65,7 @@ struct gen_request {
     struct str tools;         /* JSON array text, or empty */
     enum gen_tools tool_choice;
     struct str tool_choice_name;
+    bool single_call;         /* the answer ends with its first tool call */
     struct str chat_template; /* Go, overrides that of the model's file; empty = the file's own */
     struct str template_kwargs; /* JSON object of extra template variables, or empty */
     const u32 *context;       /* [n_context] token ids put in front of the prompt (old `context`) */

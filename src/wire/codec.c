@@ -157,6 +157,7 @@ static void io_request(struct io *io, struct gen_request *r) {
     io_u32(io, &r->num_ctx);
     io_u32(io, &r->num_predict);
     io_u32(io, &r->num_keep);
+    io_bool(io, &r->single_call);
     io_bool(io, &r->truncate);
     io_bool(io, &r->shift);
     io_bool(io, &r->add_special);
