@@ -384,8 +384,6 @@ static enum status chat_build(struct openai *o, struct err *err) {
     TRY(resolve_tools(o->call, &o->model, o->f.tools, &o->request, err));
     TRY(resolve_completion(o->call, &o->model, "chat", err));
     TRY(options_read(o, false, err));
-    if (o->request.tool_choice >= GEN_TOOLS_REQUIRED)
-        return unsupported("tool_choice", err);
     resolve_template(&o->model, &o->request);
     thoughts_cut(&o->model, own.items, own.n);
     format_read(o);

@@ -113,6 +113,15 @@ static struct grammar_part calls(struct answer *a) {
     return repeat(a, group(a, GRAMMAR_SEQUENCE, each, ARRAY_LEN(each)), 1, 0);
 }
 
+/* Where calls are not demanded, the model writes them as ever. Without a tag only their form tells them apart. */
+static struct grammar_part maybe_calls(struct answer *a) {
+    struct str open = a->c->style->call_open;
+    if (open.n == 0)
+        return calls(a);
+    const struct grammar_part parts[] = {tag(a, open), {.kind = GRAMMAR_TEXT}};
+    return group(a, GRAMMAR_SEQUENCE, parts, ARRAY_LEN(parts));
+}
+
 /* --- thoughts --- */
 
 /* Up to the closing tag. */
@@ -163,7 +172,7 @@ enum status answer_grammar(const struct answer_config *c, struct arena *arena, c
     if (!formed && !demanded)
         return OK;
     if (formed && tools && !demanded) {
-        const struct grammar_part either[] = {format, calls(&a)};
+        const struct grammar_part either[] = {format, maybe_calls(&a)};
         format = group(&a, GRAMMAR_ANY_OF, either, ARRAY_LEN(either));
     }
     *out = part_keep(&a, behind_thoughts(&a, demanded ? calls(&a) : format));

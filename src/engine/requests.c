@@ -3,6 +3,9 @@
 
 #include <stdlib.h>
 
+#include "base/limit.h"
+#include "chat/answer.h"
+
 struct request *request_new(struct arena *arena, const struct wire_generate *g) {
     struct request *q = xcalloc(1, sizeof *q);
     struct gen_request *r;
@@ -35,11 +38,12 @@ void request_free(struct request *q) {
 
 /* --- preparation, on a thread of its own --- */
 
-/* Does the text end with tag, white space aside? */
-static bool ends_with_tag(struct str text, struct str tag) {
+/* Does the prompt end with the opening tag of thoughts, white space aside? */
+static bool begins_with_thought(const struct request *q, const struct template_style *style) {
+    struct str text = buf_str(&q->prompt.rendered);
     while (text.n && str_trim(str_slice(text, text.n - 1, text.n)).n == 0)
         text.n--;
-    return str_ends(text, tag);
+    return q->r->form == GEN_FORM_CHAT && style->can.thinking && str_ends(text, style->think_open);
 }
 
 /* Tags may be made of control tokens, which are hidden otherwise. */
@@ -67,10 +71,10 @@ static enum status prepare_output(struct request *q, const struct template_style
         .tools = q->tools.n ? &q->tools : NULL,
         .think = style->can.thinking,
         .think_hidden = r->think == GEN_THINK_OFF,
-        .think_begun = style->can.thinking && ends_with_tag(buf_str(&q->prompt.rendered), style->think_open),
-        .calls_max = r->single_call                                 ? 1
-                     : r->tool_choice == GEN_TOOLS_REQUIRED         ? LIMIT_CALLS_DEMANDED
-                                                                    : 0,
+        .think_begun = begins_with_thought(q, style),
+        .calls_max = r->single_call                         ? 1
+                     : r->tool_choice == GEN_TOOLS_REQUIRED ? LIMIT_CALLS_DEMANDED
+                                                            : 0,
         .id_seed = hash_bytes(ids, q->prompt.ids.n * sizeof *ids, r->sampling.seed),
     };
     q->output = output_new(&c);
@@ -81,20 +85,13 @@ static enum status prepare_output(struct request *q, const struct template_style
     return OK;
 }
 
-/* The grammar of the answer, if its form is asked for. */
+/* The grammar of the answer, if the request asks for one. */
 static enum status prepare_constraint(struct request *q, const struct template_style *style, struct err *err) {
     const struct gen_request *r = q->r;
-    bool chat = r->form == GEN_FORM_CHAT && style->can.thinking;
-    struct constraint_setting s = {
-        .style = style,
-        .think = chat && r->think != GEN_THINK_OFF,
-        .think_begun = chat && ends_with_tag(buf_str(&q->prompt.rendered), style->think_open),
-        .tools = q->tools.n > 0,
-    };
-    struct grammar_part part;
-    if (r->render_only || !constraint_of_format(r, &s, &q->arena, &part))
-        return OK;
-    return constraint_open(&q->constraint, q->slot->grammars, &part, err);
+    const struct answer_config c = {r, q->slot->tokenizer, style, &q->tools, begins_with_thought(q, style)};
+    const struct grammar_part *part;
+    TRY(answer_grammar(&c, &q->arena, &part, err));
+    return r->render_only || !part ? OK : constraint_open(&q->constraint, q->slot->grammars, part, err);
 }
 
 static enum status prepare(struct request *q, struct err *err) {
