@@ -227,9 +227,10 @@ static bool step_text(struct output *o, bool last) {
 
 /* --- calls --- */
 
-/* The region is over; what is left of it is text, unless calls came before. */
-static void call_end(struct output *o, size_t n, enum state next) {
-    if (o->n_region == 0)
+/* The region is over; what is left of it is text, unless calls came before in it, or in the answer if that is over:
+ * then it is a call that was cut off. */
+static void call_end(struct output *o, size_t n, enum state next, bool last) {
+    if (o->n_region == 0 && !(last && o->n_calls))
         release(o, OUTPUT_TEXT, n);
     else
         buf_consume(&o->held, n);
@@ -274,7 +275,7 @@ static bool call_char(struct output *o, bool last) {
     bool between = is_space(c) || c == ',' || c == ';';
     if ((o->bare && !between) || (o->n_region == 0 && o->at >= BEFORE_JSON_MAX)) {
         /* What is held is text from here on, but for blanks behind calls. */
-        call_end(o, o->n_region ? o->at : 0, TEXT);
+        call_end(o, o->n_region ? o->at : 0, TEXT, false);
         return true;
     }
     o->at++;
@@ -288,19 +289,19 @@ static bool step_call(struct output *o, bool last) {
         if (!last && (close == LOOKED_MORE || open == LOOKED_MORE || other == LOOKED_MORE))
             return false;
         if (close == LOOKED_TAG) {
-            call_end(o, o->at, GAP);
+            call_end(o, o->at, GAP, false);
             buf_consume(&o->held, o->style.call_close.n);
             return true;
         }
         if (open == LOOKED_TAG || other == LOOKED_TAG) {
-            call_end(o, o->at, TEXT); /* which finds the tag again */
+            call_end(o, o->at, TEXT, false); /* which finds the tag again */
             return true;
         }
         if (!call_char(o, last))
             return false;
     }
     if (o->state == CALL && last)
-        call_end(o, o->held.n, TEXT);
+        call_end(o, o->held.n, TEXT, true);
     return o->state != CALL;
 }
 
@@ -344,7 +345,7 @@ static bool step_value(struct output *o, bool last) {
     }
     if (!last && o->at - o->value_at <= LIMIT_CALL_BYTES)
         return false;
-    call_end(o, o->held.n, TEXT);
+    call_end(o, o->held.n, TEXT, last);
     return true;
 }
 

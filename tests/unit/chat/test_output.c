@@ -143,6 +143,8 @@ static void test_hermes(void **state) {
         /* what was cut off behind a call is gone */
         expect(&f, "<tool_call>" W "</tool_call><tool_call>", W_CALL);
         expect(&f, "<tool_call>" W "{\"name\": \"g", W_CALL);
+        expect(&f, "<tool_call>" W "</tool_call><tool_call>{\"name\": \"g", W_CALL);
+        expect(&f, "<tool_call>" W "</tool_call><tool_call>{\"name\": 1}", W_CALL "|T:{\"name\": 1}");
         /* other spellings of a call */
         expect(&f, "<tool_call>{\"name\": \"add\"}</tool_call>", "C:add{}");
         expect(&f, "<tool_call>{\"name\": \"add\", \"arguments\": null}</tool_call>", "C:add{}");
