@@ -219,11 +219,11 @@ static bool better(const struct candidate *a, const struct candidate *b) {
     return nan_a != nan_b ? nan_b : a->id < b->id;
 }
 
-/* For typical sampling p holds the distance from the expected surprise: smaller is better. */
-static bool more_typical(const struct candidate *a, const struct candidate *b) {
+/* In typical sampling p holds the distance from the expected surprise. */
+static bool less_typical(const struct candidate *a, const struct candidate *b) {
     if (a->p < b->p || a->p > b->p)
-        return a->p < b->p;
-    return better(a, b);
+        return a->p > b->p;
+    return better(b, a);
 }
 
 typedef bool order_fn(const struct candidate *a, const struct candidate *b);
@@ -299,20 +299,29 @@ static f64 weigh(struct candidate *c, u32 n, f32 max, f64 temperature) {
     return sum;
 }
 
-/* Keeps the tokens whose surprise is nearest to the expected one until they hold typical_p of the mass
- * (Meister et al. 2022, "Locally typical sampling"). In and out best first. */
-static u32 keep_typical(struct candidate *c, u32 n, f64 typical_p) {
-    f64 sum = weigh(c, n, c[0].x, 1), entropy = 0, mass = 0;
+/* Keeps the tokens whose surprise -log p is nearest to the expected one until they hold typical_p of the mass
+ * (Meister et al. 2022, "Locally typical sampling"). In any order, out best first. The nearest come from a heap:
+ * of a whole vocabulary only those that are kept are put in order. */
+static u32 keep_typical(struct candidate *c, u32 n, f32 max, f64 typical_p) {
+    f64 sum = weigh(c, n, max, 1), weighted = 0, mass = 0;
     for (u32 i = 0; i < n; i++)
         if (c[i].p > 0)
-            entropy -= c[i].p / sum * fm_log(c[i].p / sum);
+            weighted += c[i].p * ((f64)max - (f64)c[i].x);
+    /* The surprise of i is log(sum) + max - x[i], the expected one log(sum) + weighted / sum. */
+    f64 expected = weighted / sum;
     for (u32 i = 0; i < n; i++)
-        c[i].p = c[i].p > 0 ? fabs(-fm_log(c[i].p / sum) - entropy) : (f64)INFINITY;
-    f32 max = c[0].x;
-    sort(c, n, more_typical);
+        c[i].p = c[i].p > 0 ? fabs((f64)max - (f64)c[i].x - expected) : (f64)INFINITY;
+    for (u32 i = n / 2; i-- > 0;)
+        sift(c, n, i, less_typical);
     u32 kept = 0;
-    while (kept < n && !(mass > typical_p))
-        mass += fm_exp((f64)c[kept++].x - (f64)max) / sum;
+    while (kept < n && !(mass > typical_p)) {
+        struct candidate nearest = c[0];
+        c[0] = c[n - 1 - kept];
+        c[n - 1 - kept++] = nearest;
+        mass += fm_exp((f64)nearest.x - (f64)max) / sum;
+        sift(c, n - kept, 0, less_typical);
+    }
+    memmove(c, c + n - kept, kept * sizeof *c);
     sort(c, kept, better);
     return kept;
 }
@@ -360,11 +369,9 @@ static u32 filter(struct sampler *s, const struct kern *k, const f32 *x, f32 max
         sort(t->c, n, better);
     } else {
         n = take_all(x, s->n_vocab, t);
-        if (typical)
-            sort(t->c, n, better);
     }
     if (typical)
-        n = keep_typical(t->c, n, MAX(0.0, (f64)p->typical_p));
+        n = keep_typical(t->c, n, max, MAX(0.0, (f64)p->typical_p));
     if (top_p)
         n = keep_top_p(t->c, n, (f64)p->top_p, weigh(t->c, n, t->c[0].x, 1));
     if (p->min_p > 0) {
