@@ -13,6 +13,9 @@
 #define AGREED_FIRST 2.0
 /* An observation counts half after about 10. */
 #define DRAFT_FADE 0.93
+/* Rows of a step with drafts: one tile of logits. The next row would read the output matrix once more, and from
+ * about there on steps are bound by compute. */
+#define DRAFT_ROWS_MAX 16u
 /* A row must promise this much more than it costs: rows that are sampled cost more than the average row. */
 #define DRAFT_MARGIN 1.25
 
@@ -82,7 +85,7 @@ static bool add_draft(struct sched *s, const struct scost *c, struct planned *p,
 
 void sdraft_plan(struct sched *s, const struct smodel *m) {
     struct step_size size = {s->n_planned, s->n_planned};
-    u32 rows_max = MIN(s->config.rows_max, LIMIT_RUNNING); /* those that are sampled have a bound of their own */
+    u32 rows_max = s->config.draft_force ? MIN(s->config.rows_max, LIMIT_RUNNING) : DRAFT_ROWS_MAX;
     for (u32 i = 0; i < s->n_planned; i++)
         if (s->planned[i].request->state != REQUEST_DECODE)
             return; /* a prompt fills the step */

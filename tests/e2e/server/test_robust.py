@@ -337,6 +337,31 @@ def test_little_memory():
         assert s.get("/api/tags")[0] == 200
 
 
+def resident(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        return sum(int(line.split()[1]) * 1024 for line in f if line.startswith("Pss:"))
+
+
+def test_memory_stays_below_its_limit():
+    """Prompts that together need more than the limit, one after another and at once: none fails, the cache of those that
+    are over gives way, and both processes with the weights stay below MINKA_MEMORY."""
+    if not REAL:
+        raise Skip("a sanitizer's own memory is not in the ledger")
+    limit, peak = 400 << 20, 0
+    with Server({"m": model_path()}, env={"MINKA_MEMORY": str(limit)}) as s:
+        text = "The quick brown fox jumps over the lazy dog. " * 130
+        bodies = [body(prompt=f"{i} {text}", n=4, options={"num_ctx": 2048}) for i in range(6)]
+        bodies += [body(prompt=f"{i} {text[:3600]}", n=16, options={"num_ctx": 2048}) for i in range(16)]
+        n_tokens = 0
+        for jobs in [[b] for b in bodies[:6]] + [bodies[6:]]:
+            got = together([lambda b=b: s.post("/api/generate", b) for b in jobs])
+            assert all(status == 200 for status, _ in got), got
+            n_tokens += sum(a["prompt_eval_count"] for _, a in got)
+            peak = max(peak, resident(s.process.pid) + resident(s.engine_pid()))
+        print(f"# {n_tokens} tokens of prompts, {peak >> 20} MiB resident at most")
+        assert n_tokens * 23040 > limit and peak <= limit, (n_tokens, peak)
+
+
 def long_stream(s, n=400):
     return s.open_stream("/api/generate", body(n=n, prompt="Count", stream=True, options={"num_ctx": 2048}))
 
