@@ -1,4 +1,4 @@
-/* cli.h - the commands of `minka` that talk to a running server: run, list, ps, stop, show, help, version. */
+/* cli.h - the commands of `minka` that talk to a running server. */
 #ifndef MINKA_CLI_H
 #define MINKA_CLI_H
 
