@@ -1,6 +1,7 @@
-/* fuzz_create.c - bodies of create, copy and delete. Input: a byte that picks the route, then the body.
- * Whatever comes, the client sees one complete answer of JSON, every model listed afterwards has its blobs,
- * and what was there before can be asked for again. */
+/* fuzz_create.c - bodies of create, copy and delete. Input: a byte that picks the route, and what becomes of
+ * a pull that the request needs (it fails, it brings nothing, the client leaves), then the body. Whatever
+ * comes, the client sees one complete answer of JSON, every model listed afterwards has its blobs, and what
+ * was there before can be asked for again. */
 #include "api_fake.h"
 
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
@@ -8,6 +9,38 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 static const struct {
     const char *method, *path;
 } routes[] = {{"POST", "/api/create"}, {"POST", "/api/copy"}, {"DELETE", "/api/delete"}};
+
+static struct transfer_sink pulling; /* on_end NULL: no pull goes on */
+
+static enum status pull_start(void *ctx, const struct transfer_request *r, struct transfer_sink sink, u64 *id,
+                              struct err *err) {
+    (void)ctx, (void)err;
+    check(r->kind == TRANSFER_PULL && !pulling.on_end);
+    pulling = sink;
+    *id = 1;
+    return OK;
+}
+
+static void pull_leave(void *ctx, u64 id) {
+    (void)ctx;
+    check(id == 1 && pulling.on_end);
+    pulling.on_end = NULL;
+}
+
+/* True if the client stays for the answer. */
+static bool pull_play(u8 how) {
+    struct transfer_progress p = {STR("pulling"), STR("sha256:" HEX64("1")), 2, 1};
+    struct err err;
+    err_set(&err, ERR_IO, "no such host");
+    if (!pulling.on_end)
+        return true;
+    pulling.on_progress(pulling.ctx, &p);
+    if (how == 2)
+        return false;
+    pulling.on_end(pulling.ctx, how ? ERR_IO : OK, &err);
+    pulling.on_end = NULL;
+    return true;
+}
 
 /* A blob that a request may name, of a GGUF file and of none. */
 #define TEXT_DIGEST "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -47,15 +80,20 @@ static void store_clear(bool whole) {
 int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
     if (size < 1)
         return 0;
+    struct transfer_service service = {pull_start, pull_leave, NULL};
     fake_open();
+    api_set_transfers(fake.api, &service);
     store_clear(false); /* also what fake_open made, which lacks a blob */
     store_fill();
     size_t route = data[0] % ARRAY_LEN(routes);
     struct http_request r = {.method = str_of(routes[route].method), .path = str_of(routes[route].path)};
     struct httpd_handler h = api_handler(fake.api);
     h.on_body(h.ctx, &r, (struct str){(const char *)data + 1, size - 1});
-    answer_check(&r);
-    h.on_gone(h.ctx, &r, false);
+    bool stays = pull_play(data[0] / ARRAY_LEN(routes) % 3);
+    if (stays)
+        answer_check(&r);
+    h.on_gone(h.ctx, &r, !stays);
+    check(!pulling.on_end);
     buf_release(&r.body);
     store_clear(true);
     return 0;
