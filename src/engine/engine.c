@@ -19,6 +19,8 @@
 
 /* Figures go to the server at most this often while steps run. */
 #define STATE_EVERY_NS 100000000ull
+/* Idle models whose file was deleted are looked for this often. */
+#define SWEEP_EVERY_NS 1000000000ull
 
 struct engine {
     struct wire_conn *conn;
@@ -37,7 +39,7 @@ struct engine {
     size_t sampler_scratch_bytes;
     void **masks; /* [threads] tokens that a constrained answer may go on with */
     size_t mask_bytes;
-    u64 state_sent_ns;
+    u64 state_sent_ns, swept_ns;
     bool state_changed;
 };
 
@@ -167,6 +169,18 @@ static bool forget_idle_slot(struct engine *en) {
             return true;
         }
     return false;
+}
+
+/* The disk gets back what was deleted while its model lay idle. The server announces a model again before it
+ * asks for one that is not loaded. */
+static void forget_deleted(struct engine *en) {
+    u64 now = clock_ns();
+    if (now - en->swept_ns < SWEEP_EVERY_NS)
+        return;
+    en->swept_ns = now;
+    for (u32 i = en->n_slots; i-- > 0;)
+        if (slot_file_deleted(en->slots[i]) && slot_is_idle(en, en->slots[i]))
+            forget_slot(en, en->slots[i]);
 }
 
 static void on_model(struct engine *en, const struct wire_model *m, int fd) {
@@ -683,6 +697,8 @@ static enum status loop(struct engine *en, struct err *err) {
             break;
         }
         TRY(wire_flush(en->conn, err));
+        if (idle)
+            forget_deleted(en);
         if (idle)
             wait_for_work(en, plan.wake_ns);
     }

@@ -46,6 +46,11 @@ bool slot_same_file(const struct slot *s, int fd) {
     return fstat(s->fd, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+bool slot_file_deleted(const struct slot *s) {
+    struct stat st;
+    return fstat(s->fd, &st) == 0 && st.st_nlink == 0;
+}
+
 /* Maps the file as it is now; its size may have changed since it was announced. */
 static enum status map_file(struct slot *s, struct mapping *map, struct err *err) {
     struct stat st;

@@ -60,6 +60,8 @@ struct slot *slot_new(const struct wire_model *m, int fd, const struct model_con
                       u32 rope_ctx) MUST_USE;
 void slot_free(struct slot *s); /* not while a job runs */
 bool slot_same_file(const struct slot *s, int fd);
+/* The file has no name any more: only our descriptor keeps its bytes on the disk. */
+bool slot_file_deleted(const struct slot *s);
 /* Start the job; slot_job_done moves the state when it comes back. */
 void slot_check(struct slot *s, struct jobs *loader);
 void slot_load(struct slot *s, struct jobs *loader);

@@ -175,6 +175,13 @@ def resident(s):
         return int(f.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def open_files(pid):
+    """What the descriptors of a process mean; one may close while they are listed."""
+    for p in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            yield os.readlink(p)
+
+
 def test_two_creates_at_once():
     data = TINY.read_bytes()
     with Server() as s:
@@ -207,6 +214,14 @@ def test_delete_while_streaming():
         c.close()
         assert rest[-1]["done"] and [o["response"] for o in [first] + rest] == whole
         assert s.post("/api/generate", body)[0] == 404
+        # The engine gives the disk its room back once the model is unloaded.
+        held = lambda: any("blobs" in f and "(deleted)" in f for f in open_files(s.engine_pid()))
+        assert held()
+        assert upload(s, data) == 201
+        s.post("/api/create", {"model": "other", "files": {"m": sha256(data)}, "stream": False})
+        s.post("/api/generate", {"model": "other", "keep_alive": 0})
+        s.wait_for(lambda: not held())
+        s.call("DELETE", "/api/delete", {"model": "other"})
         assert upload(s, data) == 201
         assert s.post("/api/create", {"model": "m", "files": {"m": sha256(data)}, "stream": False}) == (200, {"status": "success"})
         assert [o["response"] for o in s.stream("/api/generate", body)] == whole
