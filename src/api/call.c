@@ -131,6 +131,8 @@ static void gather(struct call *c, const struct gen_event *e) {
 }
 
 static void event_piece(struct call *c, const struct gen_event *e) {
+    if (c->writer->vector)
+        return; /* who asked for vectors gets no text */
     /* An event without text only reports ids that are held back; clients see nothing of it. */
     if (e->text.n == 0 && e->n_logprobs == 0 && e->kind != GEN_TOOL)
         return;
@@ -159,6 +161,14 @@ static void event_done(struct call *c, const struct gen_event *e) {
     http_stream_end(c->http);
 }
 
+/* A new engine begins anew after a crash: what is there already is the same. */
+static void event_vector(struct call *c, const struct gen_event *e) {
+    if (!c->writer->vector || e->input != c->n_vectors)
+        return;
+    c->n_vectors++;
+    c->writer->vector(c, e);
+}
+
 static void event_error(struct call *c, const struct gen_event *e) {
     struct str text = e->text.n                   ? e->text
                       : e->status == ERR_BUSY     ? STR(TEXT_BUSY)
@@ -179,6 +189,7 @@ static void call_event(void *ctx, const struct gen_event *e) {
     case GEN_TOOL: event_piece(c, e); return;
     case GEN_DONE: event_done(c, e); return;
     case GEN_ERROR: event_error(c, e); return;
+    case GEN_VECTOR: event_vector(c, e); return;
     }
 }
 

@@ -41,6 +41,7 @@ struct call_writer {
     void (*last)(struct call *c, const struct gen_event *e);  /* DONE of a stream */
     void (*whole)(struct call *c, const struct gen_event *e); /* DONE without a stream; texts are gathered */
     void (*tool)(struct call *c, const struct gen_tool_call *t); /* gathers one tool call into c->tools */
+    void (*vector)(struct call *c, const struct gen_event *e);   /* gathers one VECTOR into c->text; may refuse */
 };
 
 enum call_state { CALL_OPEN, CALL_RUNNING, CALL_WORKING, CALL_OVER };
@@ -70,6 +71,9 @@ struct call {
     bool render_only;
     bool include_usage; /* OpenAI: stream_options.include_usage */
     bool role_sent;
+    bool base64;    /* vectors as text of their bytes */
+    u32 dimensions; /* vectors are cut to so many values; 0 = not */
+    u32 n_vectors;  /* gathered so far */
     struct str id; /* OpenAI */
     struct str prefix;
     struct buf out;                          /* the object that is being written; reused */
@@ -117,6 +121,9 @@ void handle_generate(struct call *c, struct str body);
 void handle_chat(struct call *c, struct str body);
 void handle_openai_chat(struct call *c, struct str body);
 void handle_openai_completion(struct call *c, struct str body);
+void handle_embed(struct call *c, struct str body);
+void handle_embeddings(struct call *c, struct str body);
+void handle_openai_embeddings(struct call *c, struct str body);
 void handle_show(struct call *c, struct str body);
 void handle_create(struct call *c, struct str body);
 void handle_copy(struct call *c, struct str body);

@@ -13,7 +13,7 @@ static enum status name_refused(struct call *c, enum name_fault fault, enum name
     switch (fault) {
     case NAME_CLOUD: c->refused_code = 403; return err_set(err, ERR_UNSUPPORTED, TEXT_CLOUD);
     case NAME_EMPTY:
-        return style == NAME_STYLE_CHAT
+        return style == NAME_STYLE_CHAT || style == NAME_STYLE_EMBEDDINGS
                    ? err_set(err, ERR_INVALID, "model is required")
                    : err_set(err, ERR_NOT_FOUND, "model '%.*s' not found", STR_FMT(c->model));
     case NAME_INVALID:
@@ -23,11 +23,21 @@ static enum status name_refused(struct call *c, enum name_fault fault, enum name
     return OK;
 }
 
+static enum status not_pulled(const struct call *c, struct err *err) {
+    struct buf quoted = {0};
+    go_quote(&quoted, c->model);
+    err_set(err, ERR_NOT_FOUND, "model %.*s not found, try pulling it first", STR_FMT(buf_str(&quoted)));
+    buf_release(&quoted);
+    return ERR_NOT_FOUND;
+}
+
 enum status resolve_model(struct call *c, enum name_style style, struct model *m, struct err *err) {
     struct model_name name;
     enum name_fault fault = model_ref_parse(c->model, &name, err);
     TRY(name_refused(c, fault, style, err));
     enum status status = models_find(c->api->models, &name, &c->arena, m, err);
+    if (status == ERR_NOT_FOUND && style >= NAME_STYLE_EMBED)
+        return not_pulled(c, err);
     if (status == ERR_NOT_FOUND)
         return err_set(err, status, "model '%.*s' not found", STR_FMT(c->model));
     if (status != OK)
@@ -75,6 +85,12 @@ enum status resolve_completion(const struct call *c, const struct model *m, cons
     if (m->template_error)
         return err_set(err, ERR_CORRUPT, "the TEMPLATE of this model is not understood: %s", m->template_error);
     return OK;
+}
+
+enum status resolve_embedding(const struct model *m, struct err *err) {
+    if (m->stored.model_digest.n == 0)
+        return unsupported("a model without a GGUF layer", err);
+    return m->adapter ? unsupported("a model with an ADAPTER", err) : OK;
 }
 
 void resolve_template(const struct model *m, struct gen_request *r) {

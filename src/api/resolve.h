@@ -5,7 +5,7 @@
 #include "api/call.h"
 
 /* How a dialect's route answers a missing name. */
-enum name_style { NAME_STYLE_GENERATE, NAME_STYLE_CHAT };
+enum name_style { NAME_STYLE_GENERATE, NAME_STYLE_CHAT, NAME_STYLE_EMBED, NAME_STYLE_EMBEDDINGS };
 
 /* Finds the model of c->model. On failure err and c->refused_code say what to answer. */
 enum status resolve_model(struct call *c, enum name_style style, struct model *m, struct err *err) MUST_USE;
@@ -22,6 +22,8 @@ enum status resolve_tools(struct call *c, const struct model *m, const json_t *t
                           struct err *err) MUST_USE;
 /* Some models must not see their old thoughts: cuts them from answers before the last message of the user. */
 void thoughts_cut(const struct model *m, struct gen_message *messages, u32 n);
+/* ERR_UNSUPPORTED if the model needs something that minka has not yet. */
+enum status resolve_embedding(const struct model *m, struct err *err) MUST_USE;
 /* Defaults, then the model's parameters, in *o. An error is the model's: 500. */
 enum status resolve_parameters(struct call *c, const struct model *m, struct options *o,
                                struct err *err) MUST_USE;

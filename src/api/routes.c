@@ -80,6 +80,18 @@ static void route_openai_completion(struct call *c, struct str body, struct str 
     (void)tail;
     handle_openai_completion(c, body);
 }
+static void route_embed(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_embed(c, body);
+}
+static void route_embeddings(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_embeddings(c, body);
+}
+static void route_openai_embeddings(struct call *c, struct str body, struct str tail) {
+    (void)tail;
+    handle_openai_embeddings(c, body);
+}
 static void route_openai_models(struct call *c, struct str body, struct str tail) {
     (void)body, (void)tail;
     handle_openai_models(c);
@@ -128,6 +140,9 @@ static const struct route routes[] = {
     {"POST", "/api/chat", DIALECT_NATIVE, route_chat},
     {"POST", "/v1/chat/completions", DIALECT_OPENAI, route_openai_chat},
     {"POST", "/v1/completions", DIALECT_OPENAI, route_openai_completion},
+    {"POST", "/api/embed", DIALECT_NATIVE, route_embed},
+    {"POST", "/api/embeddings", DIALECT_NATIVE, route_embeddings},
+    {"POST", "/v1/embeddings", DIALECT_OPENAI, route_openai_embeddings},
     {"GET", "/v1/models", DIALECT_OPENAI, route_openai_models},
     {"GET", "/v1/models/*", DIALECT_OPENAI, route_openai_model},
     {"POST", "/api/me", DIALECT_NATIVE, route_account},
@@ -136,10 +151,7 @@ static const struct route routes[] = {
     {"POST", "/api/experimental/web_search", DIALECT_NATIVE, route_web_search},
     {"POST", "/api/experimental/web_fetch", DIALECT_NATIVE, route_web_fetch},
     /* Routes of the reference that have no handler yet. */
-    {"POST", "/api/embed", DIALECT_NATIVE, NULL},
-    {"POST", "/api/embeddings", DIALECT_NATIVE, NULL},
     {"GET", "/api/experimental/model-recommendations", DIALECT_NATIVE, NULL},
-    {"POST", "/v1/embeddings", DIALECT_OPENAI, NULL},
     {"POST", "/v1/responses", DIALECT_OPENAI, NULL},
     {"POST", "/v1/audio/transcriptions", DIALECT_OPENAI, NULL},
     {"POST", "/v1/messages", DIALECT_ANTHROPIC, NULL},

@@ -52,6 +52,12 @@
 #define LIMIT_STEP_ROWS 512u
 /* Requests that decode at once; each takes a row of every step. */
 #define LIMIT_RUNNING 256u
+/* Inputs of one step of an encoder: each may waste most of a block of 16 keys. */
+#define LIMIT_STEP_INPUTS 64u
+/* Tokens of one input of an encoder, and the scratch that is booked for it: the context of the longest in use. */
+#define LIMIT_ENCODER_TOKENS 8192u
+/* Inputs of one request: OpenAI's limit. Their vectors are held until the answer is whole. */
+#define LIMIT_EMBED_INPUTS 2048u
 #define LIMIT_MODELS 64u
 /* Files mapped at once: each model of the engine, another while one is checked; a listing has one. */
 #define LIMIT_MAPPINGS (2 * LIMIT_MODELS)

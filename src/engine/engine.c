@@ -5,7 +5,7 @@
 #include "base/cpu.h"
 #include "base/limit.h"
 #include "base/log.h"
-#include "engine/requests.h"
+#include "engine/embed.h"
 #include "engine/sandbox.h"
 
 #include <errno.h>
@@ -216,7 +216,8 @@ static void on_checked(struct engine *en, struct slot *s) {
                                        .identity = s->identity,
                                        .weights_bytes = s->weights_bytes,
                                        .scratch_bytes = s->scratch_bytes,
-                                       .layout = s->kv};
+                                       .layout = s->kv,
+                                       .encoder = s->encoder};
         sched_event(en->sched, &e);
     }
     for (struct request **at = &en->held; *at;) {
@@ -251,7 +252,7 @@ static enum status fit_buffers(void **buffers, u32 n, size_t *bytes, size_t need
 /* Buffers that depend on the model: before its first step. */
 static enum status fit_scratch(struct engine *en, const struct slot *s, struct err *err) {
     u32 threads = team_threads(en->team), n_vocab = tokenizer_n_vocab(s->tokenizer);
-    TRY(model_scratch_fit(en->scratch, s->model, LIMIT_STEP_ROWS, LIMIT_RUNNING, threads, err));
+    TRY(model_scratch_fit(en->scratch, s->model, s->n_rows_max, s->n_logits_max, threads, err));
     TRY(fit_buffers(en->masks, threads, &en->mask_bytes, DIV_CEIL(n_vocab, 32u) * sizeof(u32), err));
     return fit_buffers(en->sampler_scratch, threads, &en->sampler_scratch_bytes, sampler_scratch_bytes(n_vocab), err);
 }
@@ -382,7 +383,7 @@ static void on_prepared(struct engine *en, struct request *q) {
         fail_model(en, q->slot);
         return;
     }
-    if (status == OK && !q->r->render_only && q->r->num_predict) {
+    if (status == OK && !q->r->render_only && (q->r->num_predict || q->r->form == GEN_FORM_EMBED)) {
         sched_event(en->sched, &(struct sched_event){.kind = SCHED_PROMPT,
                                                      .now_ns = clock_ns(),
                                                      .request_id = q->id,
@@ -464,6 +465,7 @@ struct drawing {
 /* A row of logits. The rows of one item lie side by side, in the order of their positions. */
 struct sampled {
     struct drawing *d;
+    u32 pos; /* of the row */
     const u32 *guess; /* the next row is right only if this is drawn here; NULL: the item's last row */
     struct sampler_pick pick;
     u64 hash;
@@ -583,27 +585,104 @@ static enum status sample_tile(struct engine *en, struct slot *s, struct sampled
     return OK;
 }
 
+static bool embeds(const struct drawing *d) { return d->q->r->form == GEN_FORM_EMBED; }
+
+static void end_embedding(struct engine *en, struct request *q) {
+    struct gen_event e;
+    q->first_token_ns = clock_ns();
+    request_done_event(q, GEN_STOP, q->first_token_ns, &e);
+    send_event(en, &e);
+    q->done = true;
+}
+
+/* Rows of requests that embed with a generating model: an input that ends makes room for the next. */
+static void embed_rows(struct engine *en, struct sampled *rows, u32 first, u32 n) {
+    for (u32 i = first; i < first + n; i++) {
+        struct request *q = rows[i].d->q;
+        struct sched_result *res = rows[i].d->result;
+        struct gen_event e;
+        if (!embed_row(q, model_hidden(q->slot->model, en->scratch, i), rows[i].pos, &e))
+            continue;
+        send_event(en, &e);
+        res->outcome = embed_done(q) ? SCHED_FINISH : SCHED_SHIFT;
+        if (res->outcome == SCHED_SHIFT)
+            res->tokens = embed_input(q, q->embed.n_done, &res->n_tokens);
+        else
+            end_embedding(en, q);
+    }
+}
+
+static void send_vector(void *ctx, struct request *q, const struct gen_event *e) {
+    (void)q;
+    send_event(ctx, e);
+}
+
 /* The rows of logits that an item gives. */
 static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sampled *rows) {
     const u32 *guesses = it->tokens + it->n_tokens - it->n_drafts;
-    check(it->n_logits == 1 + it->n_drafts);
+    check(it->n_logits == 1 + it->n_drafts || embeds(d));
     d->settled = false;
     for (u32 i = 0; i < it->n_logits; i++) {
         rows[i].d = d;
+        rows[i].pos = it->pos0 + it->n_tokens - it->n_logits + i;
         rows[i].guess = i < it->n_drafts ? &guesses[i] : NULL;
     }
     return it->n_logits;
+}
+
+/* A step of an encoder. */
+static void run_encoder_step(struct engine *en, struct slot *s, const struct sched_plan *plan) {
+    struct embed_item items[LIMIT_STEP_INPUTS];
+    struct sched_result results[LIMIT_STEP_INPUTS];
+    u64 start = clock_ns();
+    check(plan->n_items <= LIMIT_STEP_INPUTS);
+    for (u32 i = 0; i < plan->n_items; i++) {
+        const struct sched_item *it = &plan->items[i];
+        items[i] = (struct embed_item){request_find(&en->requests, it->request_id), it->pos0, it->n_tokens};
+        results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
+    }
+    embed_run(s, en->team, en->scratch, items, plan->n_items);
+    bool intact = slot_verify(s) == OK;
+    if (intact)
+        embed_collect(s, en->scratch, items, plan->n_items, send_vector, en);
+    for (u32 i = 0; i < plan->n_items && intact; i++)
+        if (embed_done(items[i].q)) {
+            results[i].outcome = SCHED_FINISH;
+            end_embedding(en, items[i].q);
+        }
+    if (!intact)
+        fail_model(en, s);
+    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
+    e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
+    sched_event(en->sched, &e);
+    for (u32 i = 0; i < plan->n_items; i++)
+        if (results[i].outcome == SCHED_FINISH)
+            drop_request(en, items[i].q);
+    if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
+        send_state(en);
+}
+
+/* Rows from first on that are handled together: all drawn from, or all embedded. */
+static u32 rows_alike(const struct sampled *rows, u32 first, u32 n_rows) {
+    u32 n = 1;
+    while (first + n < n_rows && n < MODEL_LOGITS_TILE && embeds(rows[first + n].d) == embeds(rows[first].d))
+        n++;
+    return n;
 }
 
 static void run_step(struct engine *en, const struct sched_plan *plan) {
     static struct model_span spans[LIMIT_STEP_ROWS];
     static struct sched_result results[LIMIT_STEP_ROWS];
     static struct drawing drawings[LIMIT_RUNNING];
-    static struct sampled rows[LIMIT_RUNNING];
+    static struct sampled rows[LIMIT_STEP_ROWS];
     struct slot *s = find_slot(en, plan->model_id);
     u64 start = clock_ns();
     u32 n_rows = 0, n_drawings = 0;
     check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
+    if (s->encoder) {
+        run_encoder_step(en, s, plan);
+        return;
+    }
     for (u32 i = 0; i < plan->n_items; i++) {
         const struct sched_item *it = &plan->items[i];
         spans[i] =
@@ -612,15 +691,20 @@ static void run_step(struct engine *en, const struct sched_plan *plan) {
         if (it->n_logits == 0)
             continue;
         struct drawing *d = &drawings[n_drawings++];
-        check(n_rows + it->n_logits <= LIMIT_RUNNING);
+        check(n_rows + it->n_logits <= s->n_logits_max);
         d->q = request_find(&en->requests, it->request_id);
         d->result = &results[i];
         n_rows += add_drawing(d, it, rows + n_rows);
     }
     model_forward(s->model, en->team, en->scratch, spans, plan->n_items, 0, 0);
     enum status intact = slot_verify(s);
-    for (u32 first = 0; first < n_rows && intact == OK; first += MODEL_LOGITS_TILE)
-        intact = sample_tile(en, s, rows, first, MIN(n_rows - first, MODEL_LOGITS_TILE));
+    for (u32 first = 0, n; first < n_rows && intact == OK; first += n) {
+        n = rows_alike(rows, first, n_rows);
+        if (embeds(rows[first].d))
+            embed_rows(en, rows, first, n);
+        else
+            intact = sample_tile(en, s, rows, first, n);
+    }
     for (u32 i = 0; i < n_drawings && intact == OK; i++) {
         struct sched_result *res = drawings[i].result;
         res->draft = drawings[i].draft;
@@ -734,6 +818,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
         .slice_target_ns = 50000000,
         .max_wait_ns = settings->max_wait_ns,
         .rows_max = LIMIT_STEP_ROWS,
+        .inputs_max = LIMIT_STEP_INPUTS,
         .draft_force = settings->speculation == SPECULATION_ALWAYS ? LIMIT_DRAFT : 0,
         .memory = kv_memory_anonymous,
     };

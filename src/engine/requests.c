@@ -1,5 +1,5 @@
 /* requests.c - the life of one request between the wire and the scheduler. */
-#include "engine/requests.h"
+#include "engine/embed.h"
 
 #include <stdlib.h>
 
@@ -31,6 +31,7 @@ void request_free(struct request *q) {
         slot_release_tokenizer(q->slot);
     output_free(q->output);
     token_list_release(&q->tags);
+    token_list_release(&q->embed.tokens);
     buf_release(&q->text);
     arena_release(&q->arena);
     free(q);
@@ -97,6 +98,10 @@ static enum status prepare_constraint(struct request *q, const struct template_s
 static enum status prepare(struct request *q, struct err *err) {
     static const struct template_style plain;
     const struct chat_template *t = q->slot->chat_template;
+    if (q->r->form == GEN_FORM_EMBED)
+        return embed_prepare(q, err);
+    if (q->slot->encoder)
+        return err_set(err, ERR_INVALID, "\"%s\" does not support generate", q->slot->name);
     if (q->r->chat_template.n)
         TRY(templates_get(q->prep->templates, q->r->chat_template, &t, err));
     struct chat_model m = {q->slot->tokenizer, t};
@@ -128,6 +133,8 @@ enum status request_prepared(struct request *q, struct err *err) {
         *err = q->error;
         return q->error.status;
     }
+    if (r->form == GEN_FORM_EMBED)
+        return OK;
     if (q->prompt.ids.n == 0 && !r->render_only)
         return err_set(err, ERR_INVALID, "the prompt is empty");
     q->counts.n_prompt = q->prompt.ids.n;
@@ -156,6 +163,8 @@ enum status request_prepared(struct request *q, struct err *err) {
 }
 
 struct sched_prompt request_sched_prompt(const struct request *q) {
+    if (q->r->form == GEN_FORM_EMBED)
+        return embed_sched_prompt(q);
     return (struct sched_prompt){
         .tokens = q->tokens.ids,
         .n_tokens = q->tokens.n,

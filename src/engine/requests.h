@@ -19,6 +19,15 @@ struct request_prep {
     struct templates *templates;
 };
 
+/* Of a request that wants vectors (embed.h). */
+struct embed {
+    struct token_list tokens; /* of all inputs, one behind the other */
+    u32 *ends;                /* [n_inputs] where each ends */
+    u32 n_done;               /* inputs whose vectors are sent */
+    u32 n_summed;             /* mean of a generating model: rows of the current input that are in vector */
+    f32 *vector;
+};
+
 struct request {
     u64 id;
     struct request *next; /* in its hash chain */
@@ -36,6 +45,8 @@ struct request {
     struct chat_tools tools;
     struct output *output; /* NULL: all text is visible text */
     struct token_list tags; /* control tokens that output wants to see */
+
+    struct embed embed;
 
     struct sampler *sampler;
     struct stream *stream;

@@ -91,18 +91,31 @@ static enum status verify(const struct slot *s, const struct mapping *map, struc
                    s->name);
 }
 
+/* How large its steps may get: an encoder takes its longest input at once; the mean of a generating model is over
+ * all rows. */
+static void plan_steps(struct slot *s, const struct model_info *info) {
+    s->encoder = info->encoder;
+    s->pooling = info->pooling;
+    s->n_vector_max = MAX(info->n_embd, info->n_out);
+    s->n_rows_max = LIMIT_STEP_ROWS;
+    s->n_logits_max = info->pooling == POOLING_MEAN ? LIMIT_STEP_ROWS : LIMIT_RUNNING;
+    if (!info->encoder)
+        return;
+    s->n_rows_max = MAX(LIMIT_STEP_ROWS, MIN(info->n_ctx_train, LIMIT_ENCODER_TOKENS));
+    s->n_logits_max = LIMIT_STEP_INPUTS;
+}
+
 /* What the ledger and the scheduler must know before the model is loaded. */
 static enum status plan_model(struct slot *s, const struct gguf *gguf, struct err *err) {
     struct model_info info;
     struct model *model;
     TRY(model_info_read(gguf, s->config->cache, &info, err));
-    if (info.encoder)
-        return err_set(err, ERR_UNSUPPORTED, "%s makes embeddings, which is not supported yet", s->name);
     TRY(model_open(gguf, s->config, &model, err));
     s->kv = info.kv;
     s->n_ctx_train = info.n_ctx_train;
     s->identity = model_kv_identity(model, s->digest, s->rope_ctx);
-    s->scratch_bytes = model_scratch_bytes(model, LIMIT_STEP_ROWS, LIMIT_RUNNING, s->n_threads);
+    plan_steps(s, &info);
+    s->scratch_bytes = model_scratch_bytes(model, s->n_rows_max, s->n_logits_max, s->n_threads);
     /* The header holds the vocabulary; the tokenizer built from it takes about twice its size, and what masks
      * need of it (engine/grammars.h) as much again. */
     u64 header_bytes = s->file_bytes - MIN(info.weights_bytes, s->file_bytes);

@@ -35,6 +35,11 @@ struct slot {
     u64 identity;
     struct kv_layout kv;
     u32 n_ctx_train;
+    bool encoder;
+    enum pooling pooling;
+    u32 n_vector_max;        /* values of an embedding, while it is pooled too */
+    u32 n_rows_max;          /* of a step; scratch_bytes is for these */
+    u32 n_logits_max;        /* wanted rows of a step; an encoder: inputs */
 
     /* while loaded */
     struct mapping map;

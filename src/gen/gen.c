@@ -1,6 +1,9 @@
 /* gen.c - defaults and names of the neutral request. */
-#include "base/limit.h"
 #include "gen/gen.h"
+
+#include <math.h>
+
+#include "base/limit.h"
 
 void gen_request_init(struct gen_request *r) {
     *r = (struct gen_request){
@@ -22,6 +25,19 @@ void gen_request_init(struct gen_request *r) {
         .shift = true,
         .add_special = true,
     };
+}
+
+bool gen_vector_normalize(f32 *v, u32 n) {
+    f64 sum = 0;
+    for (u32 i = 0; i < n; i++) {
+        if (!isfinite(v[i]))
+            return false;
+        sum += (f64)v[i] * (f64)v[i];
+    }
+    f64 length = sqrt(sum);
+    for (u32 i = 0; i < n && length > 0; i++)
+        v[i] = (f32)((f64)v[i] / length);
+    return true;
 }
 
 const char *gen_role_name(enum gen_role role) {

@@ -33,6 +33,7 @@ enum gen_form {
     GEN_FORM_RAW,  /* `prompt` verbatim (special tokens in it are parsed) */
     GEN_FORM_CHAT, /* messages through the chat template */
     GEN_FORM_FILL, /* prompt and suffix through a template with an insert form */
+    GEN_FORM_EMBED, /* no answer: a vector for each of inputs */
 };
 
 enum gen_think { GEN_THINK_DEFAULT, GEN_THINK_OFF, GEN_THINK_ON, GEN_THINK_LOW, GEN_THINK_MEDIUM, GEN_THINK_HIGH };
@@ -52,6 +53,13 @@ struct gen_sampling {
     f32 repeat_penalty;
     f32 presence_penalty;
     f32 frequency_penalty;
+};
+
+/* What is embedded: text, or its token ids, special ones included. */
+struct gen_input {
+    struct str text;
+    const u32 *ids; /* [n_ids]; 0: the text */
+    u32 n_ids;
 };
 
 struct gen_request {
@@ -101,9 +109,12 @@ struct gen_request {
      * prefills them, replays sampler and stop state, and goes on; TEXT for them is not sent again. */
     const u32 *resume; /* [n_resume] */
     u32 n_resume;
+
+    const struct gen_input *inputs; /* [n_inputs] EMBED; only there on the wire */
+    u32 n_inputs;
 };
 
-/* Events of one request, in this order: [QUEUED] STARTED {TEXT | THINK | TOOL}* then DONE or ERROR,
+/* Events of one request, in this order: [QUEUED] STARTED {TEXT | THINK | TOOL | VECTOR}* then DONE or ERROR,
  * exactly one of them and exactly once. */
 enum gen_event_kind {
     GEN_QUEUED,  /* position, eta_ms */
@@ -113,6 +124,7 @@ enum gen_event_kind {
     GEN_TOOL,    /* one complete tool call in `tool` */
     GEN_DONE,
     GEN_ERROR,   /* status, text */
+    GEN_VECTOR,  /* EMBED: input, vector; in ascending order. After a crash they begin anew, with the same bits */
 };
 
 enum gen_done_reason {
@@ -167,10 +179,16 @@ struct gen_event {
     u32 n_context;
     u64 logits_hash;     /* DONE with want_hash: over the raw bits of every sampled position's logits */
     enum status status;  /* ERROR */
+    u32 input;           /* VECTOR: index in the request's inputs */
+    const f32 *vector;   /* VECTOR: [n_vector] as pooled, not normalised; values may be NaN or infinite */
+    u32 n_vector;
 };
 
 /* Defaults of the reference for everything a dialect leaves open; pointers empty. */
 void gen_request_init(struct gen_request *r);
+/* Divides v by its length (L2; summed in f64 in ascending order, so that the bits are fixed); zeros stay. False
+ * if a value is NaN or infinite: v is unchanged then. */
+bool gen_vector_normalize(f32 *v, u32 n);
 const char *gen_role_name(enum gen_role role);
 /* "stop", "length", "load", "unload". */
 const char *gen_done_reason_name(enum gen_done_reason reason);

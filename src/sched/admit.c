@@ -13,6 +13,9 @@ static u32 common_pages_tokens(const struct sreq *a, const struct sreq *b) {
 /* Only older ones, so that nobody waits in a circle. What the tree has already needs no waiting. */
 void sfollow_find(struct sreq *r) {
     r->follow = NULL;
+    r->follow_tokens = 0;
+    if (r->model->info.encoder || r->every_row)
+        return;
     r->follow_tokens = kv_space_match(r->model->space, r->tokens, r->n_tokens);
     for (struct sreq *o = r->model->running.first; o && sreq_older(o, r); o = o->next) {
         if (o->state != REQUEST_PREFILL)
@@ -143,6 +146,7 @@ static void admit(struct sched *s, struct sreq *r) {
     }
     r->resumed = r->state == REQUEST_PARKED;
     r->run_tokens = 0;
+    r->credit = 0;
     r->admitted_order = ++s->order;
     if (!m->lead_id)
         m->lead_id = r->id;

@@ -20,7 +20,11 @@ static void check_request(const struct sched *s, const struct smodel *m, const s
     check(r->tokens_max <= r->num_ctx);
     check(r->kv.n_tokens < r->n_tokens);
     check(r->n_draft <= LIMIT_DRAFT && r->n_tokens + r->n_draft <= r->tokens_cap);
-    check(r->kv.space == NULL || r->kv.space == m->space);
+    check(r->kv.space == NULL || (r->kv.space == m->space && !m->info.encoder));
+    if (m->info.encoder) {
+        check(r->state == REQUEST_PREFILL && r->n_inputs_done < r->n_ends);
+        check(r->kv.n_tokens == (r->n_inputs_done ? r->ends[r->n_inputs_done - 1] : 0));
+    }
     if (r->state == REQUEST_DECODE)
         check(r->kv.space != NULL && r->kv.n_tokens + 1 == r->n_tokens);
     if (r->follow) {

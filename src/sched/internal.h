@@ -6,7 +6,7 @@
  *   queue.c   requests, notices, the bound, positions          ledger.c  memory: who has booked what
  *   admit.c   who may start, single flight                     room.c    pages: evict, park, refuse
  *   plan.c    steps: whose turn, rows, slices, results         cost.c    learned cost of a step, rates
- *   draft.c   which guessed tokens are worth a row
+ *   draft.c   which guessed tokens are worth a row     inputs.c  steps of encoders
  *   check.c   invariants */
 #ifndef MINKA_SCHED_INTERNAL_H
 #define MINKA_SCHED_INTERNAL_H
@@ -83,7 +83,11 @@ struct sreq {
     f64 drafts_tried, drafts_agreed; /* faded counts: how often guesses come true */
     u32 tokens_max; /* it never gets longer: min(num_ctx, prompt + predict_max) */
     u32 num_ctx;
-    struct kv_seq kv; /* empty until the first slice */
+    u32 *ends; /* [n_ends] encoder: of its inputs */
+    u32 n_ends, n_inputs_done;
+    i64 credit;     /* encoder: rows that it may still take */
+    bool every_row; /* no prefix comes from the tree */
+    struct kv_seq kv; /* empty until the first slice; an encoder's only counts */
     u32 n_cached;     /* of the last opening */
 
     struct sreq *follow; /* running, computes a beginning that is this one's too */
@@ -252,6 +256,13 @@ void sreq_park(struct sched *s, struct sreq *r);
  * computes them anew side by side, or refuses it. false: it has to wait (an unload, the system); true:
  * something changed, r may be gone. */
 bool sroom_last_resort(struct sched *s, struct sreq *r, u32 n_tokens);
+
+/* --- inputs.c --- */
+/* Plans whole inputs of m's requests, about budget rows. */
+void sinputs_plan(struct sched *s, const struct smodel *m, u32 budget);
+/* n_tokens of r's inputs are done. */
+void sinputs_done(struct sreq *r, u32 n_tokens);
+void splanned_add(struct sched *s, struct sreq *r, u32 n_tokens);
 
 /* --- draft.c --- */
 /* Adds drafts to the planned rows, all of which decode. */

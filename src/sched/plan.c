@@ -55,7 +55,7 @@ static u32 slice_tokens(const struct sched *s, const struct smodel *m, u32 n_dec
 
 /* ---------------------------------------------------------------- building a step */
 
-static void planned_add(struct sched *s, struct sreq *r, u32 n_tokens) {
+void splanned_add(struct sched *s, struct sreq *r, u32 n_tokens) {
     if (s->n_planned == s->planned_cap) {
         s->planned_cap = s->planned_cap ? s->planned_cap * 2 : 64;
         s->planned = xrealloc(s->planned, s->planned_cap * sizeof *s->planned);
@@ -68,7 +68,7 @@ static u32 add_decode_rows(struct sched *s, const struct smodel *m) {
     struct sreq **list = slist_copy(s, &m->running, &n);
     for (u32 i = 0; i < n; i++)
         if (list[i]->state == REQUEST_DECODE && sroom_reserve(s, list[i], list[i]->n_tokens))
-            planned_add(s, list[i], 1);
+            splanned_add(s, list[i], 1);
     return s->n_planned;
 }
 
@@ -79,7 +79,9 @@ static bool prompt_open(struct sched *s, struct sreq *r) {
     if (r->follow && r->follow->kv.n_tokens < r->follow_tokens)
         return false;
     r->follow = NULL;
-    if (!r->kv.space)
+    if (r->every_row && !r->kv.space)
+        kv_seq_open(&r->kv, r->model->space, r->tokens, 1, s->now_ns);
+    else if (!r->kv.space)
         r->n_cached = kv_seq_open(&r->kv, r->model->space, r->tokens, r->n_tokens, s->now_ns);
     return true;
 }
@@ -109,7 +111,7 @@ static void add_slices(struct sched *s, const struct smodel *m, u32 n_decode) {
         u32 take = cut_for_followers(r, MIN(MIN(share, rest), budget));
         if (!sroom_reserve(s, r, r->kv.n_tokens + take))
             continue;
-        planned_add(s, r, take);
+        splanned_add(s, r, take);
         budget -= take;
     }
 }
@@ -133,6 +135,15 @@ static void drop_parked(struct sched *s) {
     s->n_planned = n;
 }
 
+/* Rows of an item that somebody reads. */
+static u32 rows_wanted(const struct sreq *r, u32 end, u32 n_tokens, u32 n_drafts) {
+    if (r->model->info.encoder)
+        return 0;
+    if (r->every_row)
+        return n_tokens;
+    return end == r->n_tokens + n_drafts ? 1 + n_drafts : 0;
+}
+
 static void fill(struct sched *s, struct smodel *m, struct sched_plan *plan) {
     if (s->n_planned > s->items_cap) {
         s->items_cap = s->planned_cap;
@@ -143,12 +154,12 @@ static void fill(struct sched *s, struct smodel *m, struct sched_plan *plan) {
         u32 n_drafts = s->planned[i].n_drafts, n = s->planned[i].n_tokens + n_drafts, pos0 = r->kv.n_tokens;
         s->items[i] = (struct sched_item){
             .request_id = r->id,
-            .seq = &r->kv,
+            .seq = m->info.encoder ? NULL : &r->kv,
             .tokens = r->tokens + pos0,
             .pos0 = pos0,
             .n_tokens = n,
             .n_drafts = n_drafts,
-            .n_logits = pos0 + n == r->n_tokens + n_drafts ? 1 + n_drafts : 0,
+            .n_logits = rows_wanted(r, pos0 + n, n, n_drafts),
             .num_ctx = r->num_ctx,
         };
         plan->n_rows += n;
@@ -164,13 +175,16 @@ bool splan_step(struct sched *s, struct sched_plan *plan) {
     s->round++;
     for (struct smodel *m; (m = next_turn(s));) {
         s->n_planned = 0;
-        add_slices(s, m, add_decode_rows(s, m));
+        if (m->info.encoder)
+            sinputs_plan(s, m, slice_tokens(s, m, 0));
+        else
+            add_slices(s, m, add_decode_rows(s, m));
         drop_parked(s);
         sdraft_plan(s, m);
         if (s->n_planned == 0)
             continue;
         fill(s, m, plan);
-        check(plan->n_rows <= s->config.rows_max);
+        check(plan->n_rows <= s->config.rows_max || (m->info.encoder && plan->n_items == 1));
         s->in_step = true;
         s->step_model = m;
         s->step_rows = plan->n_rows;
@@ -223,8 +237,12 @@ static void apply(struct sched *s, const struct planned *p, const struct sched_r
         sreq_end(s, r, r->dead_keep);
         return;
     }
-    kv_seq_publish(&r->kv, r->tokens, r->kv.n_tokens, s->now_ns);
-    kv_seq_trim(&r->kv);
+    if (r->model->info.encoder) {
+        sinputs_done(r, p->n_tokens);
+    } else {
+        kv_seq_publish(&r->kv, r->tokens, r->kv.n_tokens, s->now_ns);
+        kv_seq_trim(&r->kv);
+    }
     switch (res->outcome) {
     case SCHED_MORE:
         check(ended == (res->n_tokens > 0));
@@ -243,6 +261,7 @@ static void apply(struct sched *s, const struct planned *p, const struct sched_r
         sreq_end(s, r, true);
         break;
     case SCHED_SHIFT:
+        r->run_tokens += n_agreed + 1;
         s->tokens_recent += n_agreed + 1;
         shift(s, r, res);
         break;

@@ -120,6 +120,7 @@ void sreq_forget(struct sched *s, struct sreq *r) {
     *slot = r->hash_next;
     s->n_requests--;
     free(r->tokens);
+    free(r->ends);
     free(r);
 }
 
@@ -265,6 +266,13 @@ void squeue_prompt(struct sched *s, const struct sched_event *e) {
     u64 longest = (u64)p->n_tokens - p->n_resumed + p->predict_max;
     r->tokens_max = (u32)MIN(longest, p->num_ctx);
     r->tokens_max = MAX(r->tokens_max, r->n_tokens);
+    r->every_row = p->every_row;
+    if (r->model->info.encoder) {
+        check(p->n_ends >= 1 && p->ends[p->n_ends - 1] == p->n_tokens);
+        r->ends = xmalloc(p->n_ends * sizeof *r->ends);
+        memcpy(r->ends, p->ends, p->n_ends * sizeof *r->ends);
+        r->n_ends = p->n_ends;
+    }
     sreq_refuse_too_large(s, r);
 }
 

@@ -27,6 +27,8 @@ static struct sreq *victim_for(const struct sched *s, const struct sreq *r) {
     struct sreq *any = NULL, *best = NULL;
     for (u32 i = 0; i < s->n_models; i++)
         for (struct sreq *q = s->models[i]->running.last; q && sreq_older(r, q); q = q->prev) {
+            if (q->model->info.encoder)
+                continue; /* has no pages to give */
             bool fresh = q->resumed && q->run_tokens < MIN_RUN_TOKENS;
             if (!any || sreq_older(any, q))
                 any = q;

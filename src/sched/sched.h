@@ -32,6 +32,8 @@
  *    running requests are parked, it is unloaded. A stay lasts at least max_wait / RESIDENCY_SHARE, and until
  *    its first request has generated MIN_RUN_TOKENS (while its prompts are still being tokenized max_wait);
  *    so with n models waiting the wait is max_wait + n such stays and loads.
+ *  - An encoder's step holds whole inputs: each request gets an equal share of the rows in the long run
+ *    (deficit round robin); an input that is longer than the step is computed alone.
  *  - The ledger: weights + KV extents + scratch + fixed <= limit, checked before anything is planned. */
 #ifndef MINKA_SCHED_H
 #define MINKA_SCHED_H
@@ -50,7 +52,8 @@ struct sched_config {
     u64 step_target_ns;     /* 20 ms: target of a step while somebody decodes */
     u64 slice_target_ns;    /* 50 ms: target of a step without decoding rows */
     u64 max_wait_ns;        /* MINKA_MAX_WAIT: longest wait of a queue's head for its model */
-    u32 rows_max;           /* most rows of one step (scratch is booked for it) */
+    u32 rows_max;           /* most rows of one step (scratch is booked for it), but for an encoder's long input */
+    u32 inputs_max;         /* most inputs of one step of an encoder */
     u32 draft_force;        /* tests: use up to this many drafts whatever they cost; 0 = off */
     u32 slice_force;        /* tests: cut prompts into slices of exactly this many tokens; 0 = off */
     struct kv_memory memory;
@@ -78,6 +81,9 @@ struct sched_model {
     u64 weights_bytes; /* booked in full while loaded */
     u64 scratch_bytes; /* for steps of rows_max rows */
     struct kv_layout layout;
+    /* An encoder: its requests are lists of inputs, each computed whole, several in a step; without decoding,
+     * without pages (the layout has no groups). */
+    bool encoder;
 };
 
 struct sched_prompt {
@@ -87,6 +93,9 @@ struct sched_prompt {
     u32 num_ctx;     /* n_tokens < num_ctx; the sequence never holds more than num_ctx tokens */
     u32 n_resumed;   /* the last n_resumed tokens were generated before an engine crash */
     bool load_only;  /* done when the model is loaded */
+    const u32 *ends; /* [n_ends] encoder: where each input ends in tokens, ascending, the last n_tokens; copied */
+    u32 n_ends;
+    bool every_row; /* items want all their rows (n_logits = n_tokens), and none may come from the cache */
 };
 
 enum sched_outcome {
@@ -143,7 +152,8 @@ struct sched_item {
     u32 pos0;
     u32 n_tokens;
     u32 n_drafts; /* the last n_drafts of them are only guessed */
-    u32 n_logits; /* last rows to sample: 1 + n_drafts when these tokens end the known sequence, else 0 */
+    u32 n_logits; /* last rows to sample: 1 + n_drafts when these tokens end the known sequence, else 0; an
+                     encoder's items have none and no seq: they are whole inputs */
     u32 num_ctx;
 };
 

@@ -98,6 +98,13 @@ static void io_ids(struct io *io, const u32 **ids, u32 *n) {
     *ids = items;
 }
 
+static void io_vector(struct io *io, const f32 **v, u32 *n) {
+    f32 *items = io_array(io, *v, n, sizeof **v, sizeof **v);
+    if (*n)
+        io_raw(io, items, sizeof *items * *n);
+    *v = items;
+}
+
 static void io_tool_call(struct io *io, struct gen_tool_call *t) {
     io_str(io, &t->id);
     io_str(io, &t->name);
@@ -130,10 +137,21 @@ static void io_sampling(struct io *io, struct gen_sampling *s) {
     io_f32(io, &s->frequency_penalty);
 }
 
+static void io_inputs(struct io *io, struct gen_request *r) {
+    struct gen_input *inputs = io_array(io, r->inputs, &r->n_inputs, sizeof *inputs, 8);
+    for (u32 i = 0; i < r->n_inputs; i++) {
+        io_str(io, &inputs[i].text);
+        io_ids(io, &inputs[i].ids, &inputs[i].n_ids);
+    }
+    r->inputs = inputs;
+    if (!io->out && r->n_inputs > LIMIT_EMBED_INPUTS)
+        io->bad = "a count is over its limit";
+}
+
 static void io_request(struct io *io, struct gen_request *r) {
     io_u64(io, &r->id);
     io_u32(io, &r->model_id);
-    IO_ENUM(io, r->form, GEN_FORM_FILL);
+    IO_ENUM(io, r->form, GEN_FORM_EMBED);
     io_str(io, &r->prompt);
     io_str(io, &r->suffix);
     struct gen_message *messages = io_array(io, r->messages, &r->n_messages, sizeof *messages, 24);
@@ -172,6 +190,8 @@ static void io_request(struct io *io, struct gen_request *r) {
     io_str(io, &r->client);
     io_ids(io, &r->resume, &r->n_resume);
     io_u32(io, &r->draft_max);
+    if (r->form == GEN_FORM_EMBED)
+        io_inputs(io, r);
     if (io->out)
         return;
     if (r->num_ctx < 4 || r->num_ctx > LIMIT_NUM_CTX)
@@ -212,7 +232,7 @@ static void io_logprobs(struct io *io, struct gen_event *e) {
 
 static void io_event(struct io *io, struct gen_event *e) {
     io_u64(io, &e->request_id);
-    IO_ENUM(io, e->kind, GEN_ERROR);
+    IO_ENUM(io, e->kind, GEN_VECTOR);
     io_str(io, &e->text);
     io_ids(io, &e->ids, &e->n_ids);
     io_logprobs(io, e);
@@ -231,6 +251,10 @@ static void io_event(struct io *io, struct gen_event *e) {
     }
     if (e->kind == GEN_ERROR)
         IO_ENUM(io, e->status, ERR_INTERNAL);
+    if (e->kind == GEN_VECTOR) {
+        io_u32(io, &e->input);
+        io_vector(io, &e->vector, &e->n_vector);
+    }
 }
 
 static void io_model(struct io *io, struct wire_model *m) {

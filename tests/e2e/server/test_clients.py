@@ -2,7 +2,7 @@
 """The official clients (PyPI `ollama` and `openai`, pinned by hash) against the real server and the real model."""
 import json, os, pathlib, subprocess, sys
 
-from harness import ROOT, Server, Skip, main, real_model
+from harness import ROOT, Server, Skip, TINY, main, real_model
 
 REQUIREMENTS = ROOT / "tests" / "e2e" / "requirements.txt"
 
@@ -23,10 +23,11 @@ def client_python():
     return python
 
 
-def run_client(script):
+def run_client(script, models=None):
     """Runs a script in the clients' Python against a fresh server; its last line of output is JSON."""
-    with Server({"smollm2:135m": real_model()}) as s:
-        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1", MODEL_FILE=real_model())
+    files = models or {"smollm2:135m": real_model()}
+    with Server(files) as s:
+        env = dict(s.env, MINKA_URL=s.url, OPENAI_API_KEY="unused", NO_PROXY="127.0.0.1", MODEL_FILE=str(list(files.values())[0]))
         got = subprocess.run([str(client_python()), "-c", script], env=env, capture_output=True, text=True, timeout=120)
         assert got.returncode == 0, got.stderr[-3000:]
         return json.loads(got.stdout.splitlines()[-1])
@@ -137,6 +138,27 @@ print(json.dumps({
     assert out["models"] == ["smollm2:135m"] and out["model"] == "smollm2:135m"
     assert out["n_logprobs"] > 0 and out["n_top"] == 2
     assert out["missing"][0] == 404 and "nope" in out["missing"][1]
+
+
+def test_embeddings():
+    out = run_client(r'''
+import json, os, ollama, openai, struct
+c = ollama.Client(host=os.environ["MINKA_URL"])
+o = openai.OpenAI(base_url=os.environ["MINKA_URL"] + "/v1")
+texts = ["the river", "the water"]
+bits = lambda v: struct.pack(f"<{len(v)}f", *v).hex()
+many = c.embed("tiny", texts)
+default = o.embeddings.create(model="tiny", input=texts)  # the client asks for base64 by itself
+floats = o.embeddings.create(model="tiny", input=texts, encoding_format="float")
+ids = o.embeddings.create(model="tiny", input=[[5, 100, 6], [5, 101, 102, 6]], dimensions=32)
+print(json.dumps({
+    "many": [bits(v) for v in many.embeddings], "one": bits(c.embed("tiny", texts[0]).embeddings[0]),
+    "cut": len(c.embed("tiny", texts[0], dimensions=16).embeddings[0]), "old": len(c.embeddings("tiny", texts[0]).embedding),
+    "default": [bits(d.embedding) for d in default.data], "floats": [bits(d.embedding) for d in floats.data],
+    "usage": default.usage.prompt_tokens, "count": many.prompt_eval_count, "ids": [len(d.embedding) for d in ids.data]}))
+''', {"tiny": TINY.parent / "bert-q8_0.gguf"})
+    assert out["many"] == out["default"] == out["floats"] and out["one"] == out["many"][0] != out["many"][1]
+    assert (out["cut"], out["old"], out["ids"]) == (16, 64, [32, 32]) and out["usage"] == out["count"] > 4
 
 
 if __name__ == "__main__":

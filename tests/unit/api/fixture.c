@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,14 @@ static const struct {
       STEP_END}},
     {"logprobs",
      {{GEN_TEXT, "Hello", true, 0, 0}, {GEN_TEXT, "", true, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
+    {"a vector", {{GEN_STARTED, 0, 0, 0, 0}, {GEN_VECTOR, 0, 0, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
+    {"two vectors", /* the engine died behind the first: the new one begins anew */
+     {{GEN_VECTOR, 0, 0, 0, 0},
+      {GEN_VECTOR, 0, 0, 0, 0},
+      {GEN_VECTOR, 0, 0, 1, 0},
+      {GEN_DONE, 0, 0, GEN_STOP, 0},
+      STEP_END}},
+    {"a bad vector", {{GEN_VECTOR, "nan", 0, 0, 0}, {GEN_DONE, 0, 0, GEN_STOP, 0}, STEP_END}},
     {"fail early", {{GEN_ERROR, "the prompt is too long", 0, 0, ERR_INVALID}, STEP_END}},
     {"fail late",
      {{GEN_TEXT, "So", 0, 0, 0}, {GEN_ERROR, "the file is damaged", 0, 0, ERR_CORRUPT}, STEP_END}},
@@ -121,9 +130,19 @@ static void messages_note(struct buf *b, const struct gen_request *r) {
     }
 }
 
+static void inputs_note(struct buf *b, const struct gen_request *r) {
+    for (u32 i = 0; i < r->n_inputs; i++) {
+        buf_printf(b, "\n  input ");
+        for (u32 k = 0; k < r->inputs[i].n_ids; k++)
+            buf_printf(b, "%s%u", k ? "," : "", r->inputs[i].ids[k]);
+        if (r->inputs[i].n_ids == 0)
+            text_note(b, r->inputs[i].text);
+    }
+}
+
 static void request_note(struct fixture *f, const struct store_model *m, const struct gen_request *r,
                          i64 keep_alive_ns) {
-    static const char *const forms[] = {"raw", "chat", "fill"};
+    static const char *const forms[] = {"raw", "chat", "fill", "embed"};
     static const char *const choices[] = {"auto", "none", "required", "one"};
     static const char *const thinks[] = {"default", "off", "on", "low", "medium", "high"};
     const struct gen_sampling *s = &r->sampling;
@@ -169,6 +188,7 @@ static void request_note(struct fixture *f, const struct store_model *m, const s
     if (r->tool_choice_name.n)
         buf_printf(&b, " %.*s", STR_FMT(r->tool_choice_name));
     messages_note(&b, r);
+    inputs_note(&b, r);
     note(f, buf_str(&b));
     buf_release(&b);
 }
@@ -187,6 +207,8 @@ static enum status backend_generate(void *ctx, const struct store_model *m, stru
                                     struct err *err) {
     struct fixture *f = ctx;
     struct str name = r->n_messages ? r->messages[r->n_messages - 1].content : r->prompt;
+    if (r->n_inputs)
+        name = r->inputs[0].n_ids ? STR("a vector") : r->inputs[0].text;
     r->id = f->next_id++;
     request_note(f, m, r, keep_alive_ns);
     if (str_is(name, "busy")) {
@@ -256,6 +278,9 @@ static void event_play(struct play *p, const struct step *s) {
         e.text = (struct str){flood, sizeof flood};
     if (s->logprobs)
         e.logprobs = some_logprobs, e.n_logprobs = 2;
+    static const f32 vectors[][4] = {{3, 0, -4, 12}, {0.5f, 0, 0, 0}, {1, NAN, 0, 0}};
+    if (s->kind == GEN_VECTOR) /* the step's reason is the input's index */
+        e.input = s->reason, e.vector = vectors[s->text ? 2 : s->reason], e.n_vector = 4, e.text = STR_NONE;
     if (s->kind == GEN_TOOL)
         e.tool = (struct gen_tool_call){STR("call_1"), STR("look"), STR("{\"at\":\"<Rome>\"}")};
     if (s->kind == GEN_DONE) {

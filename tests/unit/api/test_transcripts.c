@@ -216,6 +216,7 @@ static void generate(void **state) { (void)state, file_run("generate", false, fa
 static void chat(void **state) { (void)state, file_run("chat", false, false); }
 static void openai_chat(void **state) { (void)state, file_run("openai_chat", false, false); }
 static void openai_completion(void **state) { (void)state, file_run("openai_completion", false, false); }
+static void embed(void **state) { (void)state, file_run("embed", false, false); }
 static void models(void **state) { (void)state, file_run("models", false, false); }
 static void transport(void **state) { (void)state, file_run("transport", false, false); }
 static void manage(void **state) { (void)state, file_run("manage", false, true); }
@@ -225,6 +226,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(generate),    cmocka_unit_test(chat),
         cmocka_unit_test(openai_chat), cmocka_unit_test(openai_completion),
+        cmocka_unit_test(embed),
         cmocka_unit_test(models),      cmocka_unit_test(transport),
         cmocka_unit_test(manage),      cmocka_unit_test(debug),
     };
