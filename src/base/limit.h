@@ -168,10 +168,10 @@
 /* Places times bytes of the vocabulary that one mask may cost: some 50 ms at worst, once per state. */
 #define LIMIT_GRAMMAR_MASK_WORK (1u << 22)
 /* What a compiled grammar remembers of states and masks. */
-#define LIMIT_GRAMMAR_CACHE_BYTES (256u << 10)
-/* Compiled grammars of one model, those in use and those kept for the next request: some 50 typical ones; they are
+#define LIMIT_GRAMMAR_CACHE_BYTES (512u << 10)
+/* Compiled grammars of one model, those in use and those kept for the next request: some 35 typical ones; they are
  * in LIMIT_ENGINE_FIXED_BYTES. Beyond it a request with yet another schema gets 503. */
-#define LIMIT_GRAMMARS_BYTES (16u << 20)
+#define LIMIT_GRAMMARS_BYTES (20u << 20)
 
 /* --- wire --- */
 /* One message; a request body plus its resolved history. */

@@ -8,6 +8,11 @@
 
 static void set_bit(u32 *mask, u32 token) { mask[token / 32] |= 1u << (token % 32); }
 
+static void set_tokens(const struct grammar_vocab *v, const struct vocab_node *node, u32 *mask) {
+    for (u32 token = node->token; token != TOKEN_NONE; token = v->same[token])
+        set_bit(mask, token);
+}
+
 static enum status too_open(struct err *err) {
     return err_set(err, ERR_TOO_LARGE,
                    "the schema leaves too many possibilities open at the same time; "
@@ -36,9 +41,12 @@ static enum status walk(struct grammar *g, struct grammar_state *s, const struct
         }
         path[node->depth] = to;
         if (to->single)
-            for (u32 token = node->token; token != TOKEN_NONE; token = g->v->same[token])
-                set_bit(mask, token);
+            set_tokens(g->v, node, mask);
         i++;
+        if (!to->star || !node->plain_below)
+            continue;
+        for (; i < node->skip; i++)
+            set_tokens(g->v, &t->nodes[i], mask);
     }
     return OK;
 }
@@ -48,18 +56,38 @@ static void add_plain(const struct grammar_vocab *v, u32 chars, u32 *mask) {
         mask[i] |= v->plain[chars][i];
 }
 
+/* The node takes no ordinary character: tokens of these get nowhere from it. */
+static bool takes_no_plain(const struct grammar *g, const struct node *node) {
+    for (u32 e = node->edge; e != NODE_NONE; e = g->a.edges[e].rest)
+        if (g->a.edges[e].lo != '"' || g->a.edges[e].hi != '"')
+            return false;
+    return node->kind == NODE_BYTES;
+}
+
+/* The one place from which ordinary characters lead on; NULL if there are several or none. */
+static const struct place *plain_place(const struct grammar *g, const struct grammar_state *s) {
+    const struct place *found = NULL;
+    for (u32 i = 0; i < s->n_places; i++) {
+        if (takes_no_plain(g, &g->a.nodes[s->places[i].node]))
+            continue;
+        if (found)
+            return NULL;
+        found = &s->places[i];
+    }
+    return found;
+}
+
 /* Inside of a string that is bound by its length at most: adds the ordinary tokens that fit. False if the
  * state is no such place; then all tokens must be walked. */
 static bool take_plain(const struct grammar *g, const struct grammar_state *s, u32 *mask) {
-    for (u32 i = 0; i < s->n_places; i++)
-        if (g->a.nodes[s->places[i].node].plain_star && place_is_single(g, &s->places[i])) {
-            add_plain(g->v, VOCAB_PLAIN_MAX, mask);
-            return true;
-        }
-    /* In a counted string ordinary tokens lead nowhere else only if this is the one place. */
-    if (s->n_places != 1 || !g->a.nodes[s->places[0].node].plain_one || !place_is_single(g, &s->places[0]))
+    if (s->star) {
+        add_plain(g->v, VOCAB_PLAIN_MAX, mask);
+        return true;
+    }
+    const struct place *p = plain_place(g, s);
+    if (!p || !g->a.nodes[p->node].plain_one || !place_is_single(g, p))
         return false;
-    const struct frame *f = place_frame(g, &s->places[0]);
+    const struct frame *f = place_frame(g, p);
     if (!f || f->count == 0)
         return false;
     const struct node *loop = &g->a.nodes[f->node];

@@ -112,6 +112,9 @@ struct vocab_node {
     u32 token; /* TOKEN_NONE: none ends here; more of the same bytes follow in vocab->same */
     u16 depth; /* of this byte in the token, from 1 */
     u8 byte;
+    /* The bytes so far are whole characters, and all tokens below go on with ordinary characters of a JSON
+     * string. */
+    bool plain_below;
 };
 
 struct vocab_trie {
@@ -162,6 +165,7 @@ struct grammar_state {
     u32 pins;      /* runs that stand here */
     bool complete; /* the text may end here */
     bool single;   /* complete, or can be completed by bytes that are tokens of their own */
+    bool star;     /* ordinary characters of a JSON string lead back to one of its places */
     bool marked;
     u32 *mask;                    /* NULL: not kept */
     struct grammar_state *next[]; /* [n_classes] NULL: not known yet */

@@ -271,8 +271,11 @@ static struct grammar_state *state_new(struct grammar *g, u64 hash) {
     if (s->n_places)
         memcpy(s->places, set->found, s->n_places * sizeof *s->places);
     s->complete = s->single = set->complete;
-    for (u32 i = 0; i < s->n_places && !s->single; i++)
-        s->single = place_is_single(g, &s->places[i]);
+    for (u32 i = 0; i < s->n_places; i++) {
+        bool single = place_is_single(g, &s->places[i]);
+        s->single |= single;
+        s->star |= single && g->a.nodes[s->places[i].node].plain_star;
+    }
     s->chain = set->chains[hash % CHAINS];
     set->chains[hash % CHAINS] = s;
     set->bytes += state_bytes(g, s->n_places);

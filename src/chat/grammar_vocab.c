@@ -59,6 +59,35 @@ static void trie_fill(struct vocab_trie *t, struct grammar_vocab *v, const struc
     t->cap = t->n;
 }
 
+/* A node is bad if its byte is no part of an ordinary character, or a token ends in the middle of one: below
+ * others there must be none. bad [n + 1] counts them in front of a node; whole [n]: the bytes so far are
+ * whole characters. */
+static void find_plain_below(struct vocab_trie *t, u32 bytes_max) {
+    u32 *bad = xmalloc((t->n + 1) * sizeof *bad), *valid = xcalloc(bytes_max + 1, sizeof *valid);
+    bool *whole = xmalloc((t->n + 1) * sizeof *whole);
+    char *bytes = xmalloc(bytes_max + 1);
+    bad[0] = 0;
+    for (u32 i = 0; i < t->n; i++) {
+        const struct vocab_node *node = &t->nodes[i];
+        u32 depth = node->depth, code;
+        bytes[depth - 1] = (char)node->byte;
+        /* valid[depth]: bytes of whole characters among the first `depth`; the rest is the begin of one, or
+         * wrong. */
+        struct str rest = {bytes + valid[depth - 1], depth - valid[depth - 1]};
+        whole[i] = utf8_decode(rest, 0, &code) == rest.n;
+        valid[depth] = whole[i] ? depth : valid[depth - 1];
+        bool ordinary = node->byte >= 0x20 && node->byte != '"' && node->byte != '\\';
+        bool possible = whole[i] || utf8_complete_len(rest) == 0;
+        bad[i + 1] = bad[i] + !(ordinary && possible && (whole[i] || node->token == TOKEN_NONE));
+    }
+    for (u32 i = 0; i < t->n; i++)
+        t->nodes[i].plain_below = whole[i] && bad[t->nodes[i].skip] == bad[i + 1];
+    free(bad);
+    free(valid);
+    free(whole);
+    free(bytes);
+}
+
 /* Characters of a token that is plain; 0 for any other. */
 static u32 plain_chars(struct str bytes) {
     u32 n = 0, code;
@@ -115,6 +144,7 @@ struct grammar_vocab *grammar_vocab_new(const struct tokenizer *t) {
     v->ends = xrealloc(v->ends, v->n_ends * sizeof *v->ends);
     trie_fill(&v->all, v, e, n, true);
     trie_fill(&v->odd, v, e, n, false);
+    find_plain_below(&v->all, v->bytes_max);
     plain_masks(v, e, n);
     free(e);
     return v;

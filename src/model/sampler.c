@@ -166,16 +166,38 @@ static void penalize(const struct sampler *s, f32 *x) {
     }
 }
 
+/* Up to 32 logits under one word of a mask. Most words are all ones or all zeros. */
+static void copy_allowed(const f32 *x, u32 n, u32 allowed, f32 *out) {
+    if (allowed == UINT32_MAX) {
+        memcpy(out, x, n * sizeof *out);
+        return;
+    }
+    for (u32 i = 0; i < n; i++)
+        out[i] = -INFINITY;
+    for (; allowed; allowed &= allowed - 1) {
+        u32 i = (u32)__builtin_ctz(allowed);
+        if (i < n)
+            out[i] = x[i];
+    }
+}
+
 /* The logits to choose from: the given ones where nothing changes them, else a copy. */
 static const f32 *adjust(const struct sampler *s, const f32 *logits, const u32 *mask, f32 *copy) {
     if (!s->penalties && !mask)
         return logits;
-    memcpy(copy, logits, s->n_vocab * sizeof *copy);
-    if (s->penalties)
+    if (s->penalties) {
+        memcpy(copy, logits, s->n_vocab * sizeof *copy);
         penalize(s, copy);
-    for (u32 i = 0; mask && i < s->n_vocab; i++)
-        if (!(mask[i / 32] >> (i % 32) & 1))
-            copy[i] = -INFINITY;
+        logits = copy;
+    }
+    for (u32 i = 0; mask && i < s->n_vocab; i += 32) {
+        f32 word[32]; /* logits may be the copy itself */
+        u32 n = MIN(s->n_vocab - i, 32u);
+        if (mask[i / 32] == UINT32_MAX && logits == copy)
+            continue;
+        copy_allowed(logits + i, n, mask[i / 32], word);
+        memcpy(copy + i, word, n * sizeof *copy);
+    }
     return copy;
 }
 
