@@ -409,13 +409,16 @@ static enum status merge_keyword(struct schema *c, struct merged *m, u32 at, con
     return OK;
 }
 
-/* Drops flat.list[at] if an earlier one is the same schema. */
+/* An earlier one says the same. A schema whose alternative has been chosen is not the same as the schema: one that
+ * refers to itself through its own alternative would be satisfied by that. */
 static bool is_repeated(const struct subs *flat, u32 at) {
     const struct sub *s = &flat->list[at];
-    for (u32 i = 0; i < at; i++)
-        if (s->v.kind == VALUE_OBJECT && flat->list[i].v.kind == VALUE_OBJECT &&
-            flat->list[i].v.object == s->v.object)
+    for (u32 i = 0; i < at; i++) {
+        const struct sub *other = &flat->list[i];
+        if (s->v.kind == VALUE_OBJECT && other->v.kind == VALUE_OBJECT && other->v.object == s->v.object &&
+            other->any_of_done == s->any_of_done && other->one_of_done == s->one_of_done)
             return true;
+    }
     return s->v.kind == VALUE_BOOL && s->v.b;
 }
 

@@ -17,14 +17,25 @@ static int slot_make(void **state) {
     sample_add_bytes(&sample);
     end_token = sample_add(&sample, STR("<|im_end|>"), CONTROL, 0);
     slot.tokenizer = sample_open_ok(&sample);
+    slot.grammars = grammars_new(slot.tokenizer);
     slot.state = SLOT_LOADED;
     return 0;
 }
 
 static int slot_drop(void **state) {
     (void)state;
+    grammars_free(slot.grammars);
     tokenizer_close(slot.tokenizer);
     return 0;
+}
+
+/* What the preparation does for a request with a format. */
+static void constrain(struct request *q) {
+    struct grammar_part part = {.kind = q->r->format == GEN_FORMAT_JSON ? GRAMMAR_JSON : GRAMMAR_SCHEMA,
+                                .text = q->r->schema};
+    struct err err;
+    if (q->r->format != GEN_FORMAT_NONE)
+        assert_int_equal(constraint_open(&q->constraint, slot.grammars, &part, &err), OK);
 }
 
 /* A request whose prompt of the given bytes has been tokenized. */
@@ -41,6 +52,7 @@ static struct request *make(struct gen_request r, const char *prompt) {
     q->slot = &slot;
     for (const char *c = prompt; *c; c++)
         token_list_add(&q->prompt.ids, (u8)*c);
+    constrain(q);
     q->preparing = true;
     slot.n_preparing++;
     assert_int_equal(request_prepared(q, &err), OK);
@@ -176,6 +188,104 @@ static void test_resumed_answer_goes_on(void **state) {
     request_free(q);
 }
 
+/* --- constrained answers --- */
+
+/* Draws until the answer is over, from logits that are a function of the position; returns what was drawn. */
+static u32 draw_all(struct request *q, u32 *tokens, u32 cap, enum gen_done_reason *reason) {
+    static f32 logits[512];
+    static u32 mask[16];
+    static char scratch[1 << 16];
+    struct gen_event e;
+    struct err err;
+    const struct kern *k;
+    u32 n_vocab = tokenizer_n_vocab(slot.tokenizer), n = 0;
+    assert_int_equal(kern_open(NULL, &k, &err), OK);
+    assert_true(sampler_scratch_bytes(n_vocab) <= sizeof scratch);
+    for (enum sched_outcome outcome = SCHED_MORE; outcome == SCHED_MORE;) {
+        struct sampler_pick pick;
+        u32 seed = q->n_output * 7919 + 5;
+        for (u32 i = 0; i < n_vocab; i++)
+            logits[i] = (f32)(random_next(&seed) % 1000) / 250;
+        assert_int_equal(grammar_run_mask(&q->constraint.run, mask, &err), OK);
+        sampler_pick(q->sampler, k, logits, q->n_output, mask, 0, false, scratch, &pick);
+        assert_true(n < cap);
+        tokens[n++] = pick.token;
+        outcome = request_token(q, &pick, &e, reason);
+    }
+    return n;
+}
+
+/* Goal: a constrained answer that is interrupted at any token and goes on in a new engine has the same
+ * tokens. */
+static void test_constrained_answer_resumes(void **state) {
+    static u32 whole[4000], rest[4000];
+    struct gen_request r = {
+        .format = GEN_FORMAT_SCHEMA,
+        .schema = STR("{\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":20},\"b\":{\"type\":"
+                      "\"array\",\"items\":"
+                      "{\"enum\":[1,12,\"x\"]},\"maxItems\":4}},\"required\":[\"a\",\"b\"]}"),
+        .sampling = {.seed = 4, .temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1},
+        .num_predict = 4000,
+        .num_ctx = 8000};
+    enum gen_done_reason reason;
+    (void)state;
+    struct request *q = make(r, "p");
+    u32 n = draw_all(q, whole, ARRAY_LEN(whole), &reason);
+    request_free(q);
+    assert_int_equal(reason, GEN_STOP); /* nothing can follow the last brace */
+    assert_int_equal(whole[n - 1], '}');
+    assert_true(n > 20);
+    for (u32 k = 1; k < n; k++) {
+        r.resume = whole;
+        r.n_resume = k;
+        q = make(r, "p");
+        assert_int_equal(draw_all(q, rest, ARRAY_LEN(rest), &reason), n - k);
+        assert_memory_equal(rest, whole + k, (n - k) * sizeof *rest);
+        request_free(q);
+    }
+}
+
+static void test_length_cuts_a_constrained_answer(void **state) {
+    u32 tokens[8];
+    enum gen_done_reason reason;
+    (void)state;
+    struct request *q = make((struct gen_request){.format = GEN_FORMAT_JSON, .num_predict = 3}, "p");
+    assert_int_equal(draw_all(q, tokens, 8, &reason), 3);
+    assert_int_equal(reason, GEN_LENGTH);
+    assert_int_equal(tokens[0], '{');
+    request_free(q);
+}
+
+/* The same description gives the same grammar; what nobody uses goes when there is no more room. */
+static void test_grammars_are_kept(void **state) {
+    struct grammars *gs = grammars_new(slot.tokenizer);
+    struct grammar *first, *again, *many[100];
+    struct grammar_part part = {.kind = GRAMMAR_SCHEMA, .text = STR("{\"type\":\"null\"}")};
+    struct err err;
+    u32 n = 0;
+    (void)state;
+    assert_int_equal(grammars_take(gs, &part, &first, &err), OK);
+    assert_int_equal(grammars_take(gs, &part, &again, &err), OK);
+    assert_ptr_equal(first, again);
+    grammars_give(gs, first);
+    enum status status = OK;
+    for (; n < ARRAY_LEN(many) && status == OK; n += status == OK) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"const\":%u}", n);
+        part.text = str_of(text);
+        status = grammars_take(gs, &part, &many[n], &err);
+    }
+    assert_int_equal(status, ERR_BUSY);
+    assert_true(n > 20);
+    grammars_give(gs, many[0]);
+    part.text = STR("{\"const\":-1}");
+    assert_int_equal(grammars_take(gs, &part, &many[0], &err), OK);
+    for (u32 i = 0; i < n; i++)
+        grammars_give(gs, many[i]);
+    grammars_give(gs, again);
+    grammars_free(gs);
+}
+
 static void test_empty_prompt_is_refused(void **state) {
     (void)state;
     struct arena arena;
@@ -217,6 +327,9 @@ int main(void) {
         cmocka_unit_test(test_stop_string),
         cmocka_unit_test(test_full_context),
         cmocka_unit_test(test_resumed_answer_goes_on),
+        cmocka_unit_test(test_constrained_answer_resumes),
+        cmocka_unit_test(test_length_cuts_a_constrained_answer),
+        cmocka_unit_test(test_grammars_are_kept),
         cmocka_unit_test(test_empty_prompt_is_refused),
         cmocka_unit_test(test_table),
     };
