@@ -1,7 +1,7 @@
 # The front door. Meson and Ninja do the work; every target installs what it needs first.
 BUILD ?= build
 
-.PHONY: all run test bench fuzz sim format install clean help
+.PHONY: all run test bench coverage fuzz sim format install clean help
 
 all: $(BUILD)/minka ## build the release binary build/minka
 
@@ -21,8 +21,13 @@ test: ## run all tests; ends with "N passed, N failed, N skipped"
 	@tools/deps.sh test
 	@python3 tools/test.py
 
-bench: all ## measure; PEERS="name=url ..." adds running servers to compare with
+bench: all ## measure; PEERS="name=url ..." and PROGRAMS="path ..." add servers to compare with
 	@python3 bench/bench.py $(BUILD)/minka $(foreach p,$(PEERS),--peer $(p))
+	@python3 bench/models_bench.py $(BUILD)/minka $(foreach p,$(PROGRAMS),--program $(p))
+
+coverage: ## how many lines of each parser the fuzz corpora run: make coverage T=gguf
+	@tools/deps.sh test
+	@python3 tools/coverage.py $(T)
 
 fuzz: ## fuzz one target: make fuzz T=gguf S=60
 	@tools/fuzz.sh "$(T)" "$(S)"
@@ -42,7 +47,7 @@ install: all ## install program and systemd unit to PREFIX (/usr/local) below DE
 	@sed 's|@BINDIR@|$(PREFIX)/bin|' dist/minka.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/minka.service
 
 clean: ## remove all build folders
-	rm -rf build build-test build-asan build-tsan build-fuzz
+	rm -rf build build-test build-asan build-tsan build-fuzz build-cov
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
