@@ -1,7 +1,8 @@
 /* pull.c - a model comes in. A few blobs move at once, each over one stream into a writer of the store:
  *
  *   NEW --somebody has it--> WAIT --again--> NEW
- *    | open writer, hash what is there
+ *    | open the writer
+ *   HASH what is there
  *    +--> RUN --all bytes, right digest--> DONE
  *          |  broken, 5xx, stalled
  *          +--> WAIT (2^n s) --again--> RUN from where it was */
@@ -18,10 +19,12 @@
 #define REPORT_NS 60000000ull
 /* Look again whether another pull has finished a blob. */
 #define WAIT_OTHER_NS 200000000ull
+/* Of a part that is hashed again, at a time: about 30 ms. */
+#define HASH_BYTES (32u << 20)
 /* A stream that got this much since its last break may break as often again. */
 #define PROGRESS_BYTES (1u << 20)
 
-enum slot_state { SLOT_FREE, SLOT_NEW, SLOT_RUN, SLOT_WAIT };
+enum slot_state { SLOT_FREE, SLOT_NEW, SLOT_HASH, SLOT_RUN, SLOT_WAIT };
 
 struct slot {
     struct pull *pull;
@@ -209,7 +212,9 @@ static enum status slot_ask(struct slot *s, struct err *err) {
     return fetch_start(j->client, &s->fetch, url, err);
 }
 
-/* Finds out what is there of the blob and asks for the rest. */
+static enum status slot_hash(struct slot *s, struct err *err);
+
+/* Finds out what is there of the blob. */
 static enum status slot_open(struct slot *s, struct err *err) {
     struct store *store = s->pull->job.spec->store;
     struct str digest = str_of(s->blob->digest);
@@ -225,12 +230,24 @@ static enum status slot_open(struct slot *s, struct err *err) {
         slot_wait(s, WAIT_OTHER_NS, SLOT_NEW);
         return OK;
     }
-    TRY(blob_open(store, digest, true, &s->writer, err));
-    if (blob_bytes(s->writer) > s->blob->bytes)
+    TRY(blob_open_part(store, digest, true, &s->writer, err));
+    s->state = SLOT_HASH;
+    return slot_hash(s, err);
+}
+
+/* Hashes what an earlier pull left, a little at a time: other blobs move meanwhile, and a cancel is seen. */
+static enum status slot_hash(struct slot *s, struct err *err) {
+    bool whole;
+    TRY(blob_read_part(s->writer, HASH_BYTES, &whole, err));
+    if (blob_bytes(s->writer) > s->blob->bytes) {
         TRY(blob_restart(s->writer, err));
+        whole = true;
+    }
     s->have = s->tried_at = blob_bytes(s->writer);
     s->fresh = s->have == 0;
     inflight_progress(s->inflight, s->have);
+    if (!whole)
+        return OK;
     return s->have == s->blob->bytes ? slot_finish(s, err) : slot_ask(s, err);
 }
 
@@ -286,6 +303,7 @@ static enum status slot_step(struct slot *s, struct err *err) {
         return slot_open(s, err);
     }
     case SLOT_NEW: return clock_ns() >= s->wake_ns ? slot_open(s, err) : OK;
+    case SLOT_HASH: return slot_hash(s, err);
     case SLOT_WAIT: return clock_ns() >= s->wake_ns ? slot_ask(s, err) : OK;
     case SLOT_RUN: return s->fetch.state == FETCH_FINISHED ? slot_answered(s, err) : OK;
     }
@@ -304,13 +322,20 @@ static void report(struct pull *p) {
             slot_told(&p->slots[i]);
 }
 
+static bool hashing(const struct pull *p) {
+    for (u32 i = 0; i < LIMIT_REGISTRY_STREAMS; i++)
+        if (p->slots[i].state == SLOT_HASH)
+            return true;
+    return false;
+}
+
 static enum status blobs_get(struct pull *p, struct err *err) {
     while (p->n_done < p->job.manifest.n_blobs) {
         u32 n_done = p->n_done;
         for (u32 i = 0; i < LIMIT_REGISTRY_STREAMS; i++)
             TRY(slot_step(&p->slots[i], err));
         report(p);
-        TRY(client_turn(p->job.client, p->n_done == n_done ? 50 : 0, err));
+        TRY(client_turn(p->job.client, p->n_done == n_done && !hashing(p) ? 50 : 0, err));
     }
     return OK;
 }

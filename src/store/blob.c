@@ -100,17 +100,20 @@ static bool part_open(struct blob_writer *w) {
     return false;
 }
 
-/* Hashes from the file's position to its end. */
-static enum status hash_rest(struct blob_writer *w, bool (*progress)(void *ctx, u64 bytes), void *ctx,
-                             struct err *err) {
+/* Hashes from the file's position to its end, or until at least `stop` bytes are hashed in all; *whole (may
+ * be NULL): the end was seen. */
+static enum status hash_rest(struct blob_writer *w, u64 stop, bool *whole,
+                             bool (*progress)(void *ctx, u64 bytes), void *ctx, struct err *err) {
     char *chunk = xmalloc(CHUNK_BYTES);
     enum status status = OK;
-    for (;;) {
+    while (w->bytes < stop) {
         ssize_t got = read(w->fd, chunk, CHUNK_BYTES);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
             status = err_errno(err, ERR_IO, "read %s", w->temp.p);
+        if (whole)
+            *whole = got == 0;
         if (got <= 0)
             break;
         check(EVP_DigestUpdate(w->sha, chunk, (size_t)got) == 1);
@@ -133,7 +136,7 @@ enum status store_file_digest(const char *path, char digest[72], u64 *bytes,
     TRY(file_open(path, &w.fd, &size, NULL, err));
     w.sha = EVP_MD_CTX_new();
     check(w.sha && EVP_DigestInit_ex(w.sha, EVP_sha256(), NULL) == 1);
-    enum status status = hash_rest(&w, progress, ctx, err);
+    enum status status = hash_rest(&w, UINT64_MAX, NULL, progress, ctx, err);
     u8 hash[32];
     char hex[65];
     check(EVP_DigestFinal_ex(w.sha, hash, NULL) == 1);
@@ -159,8 +162,8 @@ static void writer_free(struct blob_writer *w) {
     free(w);
 }
 
-enum status blob_open(struct store *s, struct str digest, bool resumable, struct blob_writer **out,
-                      struct err *err) {
+enum status blob_open_part(struct store *s, struct str digest, bool resumable, struct blob_writer **out,
+                           struct err *err) {
     if (digest.n && !digest_valid(digest))
         return err_set(err, ERR_INVALID, "invalid digest format");
     TRY(store_check_writable(s, err));
@@ -172,14 +175,32 @@ enum status blob_open(struct store *s, struct str digest, bool resumable, struct
     check(w->sha && EVP_DigestInit_ex(w->sha, EVP_sha256(), NULL) == 1);
     if (digest.n)
         memcpy(w->want, digest.p + 7, 64);
-    enum status status = digest.n && resumable && part_open(w)
-                             ? hash_rest(w, NULL, NULL, err)
-                             : blob_file_create(s, &w->arena, &w->fd, &w->temp, err);
+    enum status status =
+        digest.n && resumable && part_open(w) ? OK : blob_file_create(s, &w->arena, &w->fd, &w->temp, err);
     if (status != OK) {
         blob_drop(w, true);
         return status;
     }
     *out = w;
+    return OK;
+}
+
+enum status blob_read_part(struct blob_writer *w, u64 n_max, bool *whole, struct err *err) {
+    *whole = !w->part;
+    return w->part ? hash_rest(w, w->bytes + n_max, whole, NULL, NULL, err) : OK;
+}
+
+enum status blob_open(struct store *s, struct str digest, bool resumable, struct blob_writer **out,
+                      struct err *err) {
+    bool whole = false;
+    TRY(blob_open_part(s, digest, resumable, out, err));
+    while (!whole) {
+        enum status status = blob_read_part(*out, CHUNK_BYTES, &whole, err);
+        if (status != OK) {
+            blob_drop(*out, true);
+            return status;
+        }
+    }
     return OK;
 }
 

@@ -96,6 +96,11 @@ struct blob_writer;
 enum status blob_open(struct store *s, struct str digest, bool resumable, struct blob_writer **out,
                       struct err *err) MUST_USE;
 u64 blob_bytes(const struct blob_writer *w);
+/* The same in steps, because hashing a large part takes seconds: after blob_open_part come calls of
+ * blob_read_part, each over about n_max more bytes, until *whole; no other call before. */
+enum status blob_open_part(struct store *s, struct str digest, bool resumable, struct blob_writer **out,
+                           struct err *err) MUST_USE;
+enum status blob_read_part(struct blob_writer *w, u64 n_max, bool *whole, struct err *err) MUST_USE;
 /* Appends. After a failure only blob_drop. */
 enum status blob_write(struct blob_writer *w, const void *p, size_t n, struct err *err) MUST_USE;
 /* Back to zero bytes, for a source that cannot continue. */

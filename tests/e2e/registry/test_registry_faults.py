@@ -159,6 +159,22 @@ def test_damaged_part():
             complete(folder, r)
 
 
+def test_large_part():
+    """Hashed in several steps."""
+    large = MODEL * 24
+    text, blobs = manifest_of(large)
+    with store() as folder, FakeRegistry(text, blobs) as r:
+        (folder / "blobs").mkdir(parents=True)
+        part(folder, large).write_bytes(large[:-1000])
+        p = start("pull", folder, r)
+        lines = p.communicate(timeout=30)[0].splitlines()
+        assert lines[-1] == "ok" and len(large) > 2 * (32 << 20), lines
+        complete(folder, r, blobs, text)
+        assert [q[2].get("Range") for q in r.seen if sha(large) in q[1]] == [f"bytes={len(large) - 1000}-"]
+        shown = [int(l.split()[-1]) for l in lines if sha(large)[7:19] in l]
+        assert shown == sorted(shown), "the bar goes one way"
+
+
 def test_range_refused():
     with store() as folder, FakeRegistry(JSON, BLOBS) as r:
         (folder / "blobs").mkdir(parents=True)
