@@ -251,6 +251,23 @@ static void tensors_write(struct buf *b, const struct gguf *g) {
 
 /* --- the reply --- */
 
+/* The metadata of the file that turns images into embeddings; left out if it cannot be read. */
+static void projector_member(struct call *c, const struct model *m, bool verbose, struct buf *b) {
+    for (u32 i = 0; i < m->stored.n_layers; i++) {
+        struct gguf_open g;
+        struct err err;
+        struct buf info = {0};
+        if (!str_is(m->stored.layers[i].media_type, MEDIA "projector") ||
+            model_gguf_open(c->api->store, str_of(m->stored.layers[i].digest), &g, &err) != OK)
+            continue;
+        model_info_write(&info, &g.gguf, verbose, STR_NONE);
+        model_gguf_close(&g);
+        json_key(b, "projector_info"), json_raw(b, buf_str(&info));
+        buf_release(&info);
+        return;
+    }
+}
+
 static void text_member(struct buf *b, const char *key, struct str text) {
     if (text.n)
         json_key(b, key), json_str(b, text);
@@ -318,6 +335,7 @@ static enum status show_write(struct call *c, const struct model *m, const struc
         json_key(b, "details"), details_json(b, m, false);
         messages_member(b, m->stored.messages);
         json_key(b, "model_info"), json_raw(b, buf_str(&info));
+        projector_member(c, m, f->verbose == TRI_TRUE, b);
         if (tensors.n)
             json_raw(b, buf_str(&tensors));
         capabilities_json(b, m, "capabilities");

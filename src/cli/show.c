@@ -76,6 +76,23 @@ static void section_capabilities(FILE *out, const json_t *show) {
     section(out, "Capabilities", &t);
 }
 
+static void section_projector(FILE *out, const json_t *show) {
+    const json_t *info = json_object_get(show, "projector_info");
+    struct str arch = member_text(info, "general.architecture");
+    struct table t = {0};
+    char text[HUMAN_BYTES];
+    if (!json_is_object(info))
+        return;
+    row(&t, "architecture", arch);
+    human_count((u64)MAX(member_number(info, "general.parameter_count"), 0), text);
+    row(&t, "parameters", str_of(text));
+    if (info_number(info, arch, "vision.embedding_length", text))
+        row(&t, "embedding length", str_of(text));
+    if (info_number(info, arch, "vision.projection_dim", text))
+        row(&t, "dimensions", str_of(text));
+    section(out, "Projector", &t);
+}
+
 /* Cuts the next line off *text. */
 static struct str line_next(struct str *text) {
     size_t end = str_find(*text, STR("\n"), 0);
@@ -211,6 +228,7 @@ static void section_head(FILE *out, const char *heading, struct str text) {
 void show_print(const json_t *show, bool verbose, FILE *out) {
     section_model(out, show);
     section_capabilities(out, show);
+    section_projector(out, show);
     section_parameters(out, show);
     if (verbose) {
         section_metadata(out, json_object_get(show, "model_info"));

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Models come in and go: Modelfiles, blobs, copies, deletions, and a server that is killed in the middle of them."""
-import contextlib, hashlib, http.client, json, os, pathlib, random, signal, socket, subprocess, sys, tempfile, threading, time
+import contextlib, hashlib, http.client, json, os, pathlib, random, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
 from harness import MINKA, TINY, Server, Skip, main, real_model, together
 
@@ -143,6 +143,28 @@ def test_create_refused():
         pathlib.Path(s.folder, "Modelfile").write_text(f"FROM {TINY}")
         assert "quantization is only supported" in minka(s, "create", "m", "-q", "q8_0", code=1)
         assert store_whole(s) == set()
+
+
+def gguf_text(s):
+    return struct.pack("<Q", len(s)) + s.encode()
+
+
+def test_projector():
+    """A second FROM of type mmproj becomes the projector, and is shown as one."""
+    data = b"GGUF" + struct.pack("<IQQ", 3, 0, 4)
+    for key, value in (("general.architecture", "clip"), ("general.type", "mmproj"), ("general.name", "eye")):
+        data += gguf_text(key) + struct.pack("<I", 8) + gguf_text(value)
+    data += gguf_text("clip.vision.embedding_length") + struct.pack("<II", 4, 77)
+    data += bytes(-len(data) % 32)
+    with Server() as s:
+        pathlib.Path(s.folder, "eye.gguf").write_bytes(data)
+        pathlib.Path(s.folder, "Modelfile").write_text(f"FROM {TINY}\nFROM eye.gguf\n")
+        minka(s, "create", "eyed")
+        shown = s.post("/api/show", {"model": "eyed"})[1]
+        assert shown["projector_info"]["clip.vision.embedding_length"] == 77
+        assert minka(s, "show", "eyed", "--modelfile").count("\nFROM /") == 2
+        assert "  Projector\n    architecture        clip" in minka(s, "show", "eyed")
+        assert store_whole(s) == {"eyed:latest"}
 
 
 def test_upload():
