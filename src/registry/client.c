@@ -252,6 +252,12 @@ static void transport_set(struct client *c, struct fetch *f, bool http, bool loo
         curl_easy_setopt(e, CURLOPT_SSL_VERIFYPEER, 0L);
         curl_easy_setopt(e, CURLOPT_SSL_VERIFYHOST, 0L);
     }
+    /* As Go's programs do; libcurl itself knows only the system's certificates. */
+    const char *cert_file = getenv("SSL_CERT_FILE"), *cert_dir = getenv("SSL_CERT_DIR");
+    if (cert_file && cert_file[0])
+        curl_easy_setopt(e, CURLOPT_CAINFO, cert_file);
+    if (cert_dir && cert_dir[0])
+        curl_easy_setopt(e, CURLOPT_CAPATH, cert_dir);
     /* libcurl reads http_proxy in lower case only, because of CGI scripts; users of the reference have it
      * in upper case, too. */
     const char *upper = getenv("HTTP_PROXY"), *lower = getenv("http_proxy");

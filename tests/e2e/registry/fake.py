@@ -1,6 +1,6 @@
 """A registry on loopback whose answers a test bends: FakeRegistry(blobs).hook = function(handler, kind, what) that answers
 by itself (True) or leaves it (falsy) to the ordinary answer. Kinds: manifest, blob, token, upload, other."""
-import hashlib, http.server, json, socket, sys, threading, urllib.parse
+import hashlib, http.server, json, socket, ssl, sys, threading, urllib.parse
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -98,18 +98,23 @@ class Server(http.server.ThreadingHTTPServer):
 
     def handle_error(self, request, address):
         """A client that resets its connection is no error of a test."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], (ConnectionError, ssl.SSLError)):
             super().handle_error(request, address)
 
 
 class FakeRegistry:
-    def __init__(self, manifest=None, blobs=None, hook=None, host="127.0.0.1"):
+    def __init__(self, manifest=None, blobs=None, hook=None, tls=None):
+        """tls: a file with a key and a certificate."""
         self.manifest, self.blobs, self.hook = manifest, dict(blobs or {}), hook
         self.seen, self.lock = [], threading.Lock()
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.registry = self
-        self.host = f"{host}:{self.server.server_port}"
-        self.url = "http://" + self.host
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.url = ("https://" if tls else "http://") + self.host
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
 
     def __enter__(self):
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()

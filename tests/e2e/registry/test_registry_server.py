@@ -181,6 +181,28 @@ def test_errors():
         assert s.stream("/api/push", ask(r))[-1] == {"error": f'model "{name(r)}" not found'}
 
 
+def test_tls():
+    """https is what is spoken without `insecure`: only with a certificate that is trusted, and never down to http."""
+    with tempfile.TemporaryDirectory() as folder:
+        pem = folder + "/pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out", folder + "/cert", "-subj",
+                        "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"], check=True, capture_output=True)
+        with open(pem, "a") as f, open(folder + "/cert") as cert:
+            f.write(cert.read())
+        with FakeRegistry(JSON, BLOBS, tls=pem) as r, FakeRegistry(JSON, BLOBS) as plain:
+            with Server() as s:
+                status, body = s.post("/api/pull", {"model": name(r), "stream": False})
+                assert status == 500 and "certificate" in body["error"], body
+                assert not r.seen
+            with Server(env={"SSL_CERT_FILE": folder + "/cert"}) as s:
+                r.hook = lambda h, kind, what: kind == "blob" and (h.answer(307, b"", {"Location": f"{plain.url}{h.path}"}), True)[1]
+                status, body = s.post("/api/pull", {"model": name(r), "stream": False})
+                assert (status, body) == (500, {"error": "insecure protocol http"}) and not plain.seen
+                r.hook = None
+                assert s.post("/api/pull", {"model": name(r), "stream": False}) == (200, {"status": "success"})
+                complete(s)
+
+
 # --- command line ---
 
 def cli(server, *args, **more):
