@@ -12,6 +12,7 @@
 #include <cmocka.h>
 #include <unistd.h>
 
+#include "chat/output.h"
 #include "chat/template.h"
 
 struct golden {
@@ -133,14 +134,100 @@ static void test_models(void **state) {
     golden_release(&g);
 }
 
+/* A conversation in which an assistant calls a tool, and what stands before that. */
+#define CALLING(with_call, prompt)                                                                           \
+    "{\"bos_token\":\"\",\"eos_token\":\"\",\"add_generation_prompt\":" prompt                               \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"d\","          \
+    "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"c\"},"   \
+    "\"days\":{\"type\":\"integer\",\"description\":\"n\"}},\"required\":[\"city\"]}}}],"                          \
+    "\"messages\":[{\"role\":\"user\",\"content\":\"Weather in Rome?\"}" with_call "]}"
+#define CALL                                                                                                 \
+    ",{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\","      \
+    "\"function\":{\"name\":\"get_weather\",\"arguments\":{\"city\":\"Rome <&>\",\"days\":3}}}]}"
+
+static bool render_text(const struct chat_template *t, const char *json, struct buf *out) {
+    struct arena arena;
+    struct value root;
+    struct err err;
+    arena_init(&arena, 0);
+    assert_int_equal(value_parse_json(&arena, str_of(json), &root, &err), OK);
+    bool ok = template_render(t, &root, 1773480413, 0, out, &err) == OK;
+    arena_release(&arena);
+    return ok;
+}
+
+/* Calls that the parser of answers finds in what the template renders for a call; -1: it renders none. */
+static i32 calls_read_back(const struct chat_template *t) {
+    struct buf before = {0}, all = {0};
+    struct arena arena;
+    struct chat_tools tools;
+    struct err err;
+    i32 n = -1;
+    arena_init(&arena, 0);
+    assert_int_equal(chat_tools_read(STR("[{\"function\":{\"name\":\"get_weather\"}}]"), &arena, &tools, &err), OK);
+    if (render_text(t, CALLING("", "true"), &before) && render_text(t, CALLING(CALL, "false"), &all) &&
+        str_starts(buf_str(&all), buf_str(&before))) {
+        struct output_config c = {.style = template_style(t), .tools = &tools, .think = true};
+        struct output *o = output_new(&c);
+        n = 0;
+        for (size_t i = before.n; i <= all.n; i++) {
+            output_push(o, str_slice(buf_str(&all), i, i + 1), i == all.n);
+            for (u32 k = 0; k < output_n_pieces(o); k++) {
+                struct output_piece p = output_piece_at(o, k);
+                n += p.kind == OUTPUT_CALL && str_is(p.call.name, "get_weather") &&
+                     str_is(p.call.arguments, "{\"city\":\"Rome <&>\",\"days\":3}");
+            }
+        }
+        output_free(o);
+    }
+    buf_release(&before);
+    buf_release(&all);
+    arena_release(&arena);
+    return n;
+}
+
+/* Goal: what a model's template writes for a call is read as that call; thoughts have the tags they have. */
+static void test_models_calls(void **state) {
+    static const struct {
+        const char *name;
+        bool calls, thinks;
+    } known[] = {{"Qwen-Qwen2.5-7B-Instruct", true, false},
+                 {"Qwen-Qwen3-0.6B", true, true},
+                 {"meta-llama-Llama-3.1-8B-Instruct", true, false},
+                 {"meta-llama-Llama-3.2-3B-Instruct", true, false},
+                 {"mistralai-Mistral-Nemo-Instruct-2407", true, false},
+                 {"NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", true, false},
+                 {"HuggingFaceTB-SmolLM3-3B", false, true},
+                 {"google-gemma-2-2b-it", false, false},
+                 {"SmolLM2-135M-Instruct", false, false}};
+    struct golden g = {0};
+    char path[4096];
+    (void)state;
+    golden_path(path, sizeof path, MODELS_CASES);
+    assert_true(golden_read(&g, path));
+    struct value templates = value_get(&g.root, STR("templates"));
+    for (u32 i = 0; i < ARRAY_LEN(known); i++) {
+        struct str source = value_get(&templates, str_of(known[i].name)).s;
+        struct chat_template *t;
+        struct err err;
+        assert_int_equal(template_open(source, TEMPLATE_JINJA, &t, &err), OK);
+        const struct template_style *s = template_style(t);
+        i32 n = calls_read_back(t);
+        if (s->can.thinking != known[i].thinks || (known[i].calls && n != 1) || (!known[i].calls && s->can.tools))
+            fail_msg("%s: tools %d, thinking %d, %d calls read", known[i].name, s->can.tools, s->can.thinking, n);
+        template_close(t);
+    }
+    golden_release(&g);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_jinja), cmocka_unit_test(test_go),
-                                       cmocka_unit_test(test_models)};
+                                       cmocka_unit_test(test_models), cmocka_unit_test(test_models_calls)};
     char path[4096];
     golden_path(path, sizeof path, MODELS_CASES);
     if (access(path, R_OK) == 0)
         return cmocka_run_group_tests(tests, NULL, NULL);
     /* cmocka reports a skipped test as one that failed, so it is left out. */
     printf("# skipped: templates of well-known models: %s is not there\n", path);
-    return _cmocka_run_group_tests("chat", tests, ARRAY_LEN(tests) - 1, NULL, NULL);
+    return _cmocka_run_group_tests("chat", tests, ARRAY_LEN(tests) - 2, NULL, NULL);
 }
