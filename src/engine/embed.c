@@ -39,7 +39,7 @@ static enum status add_input(struct request *q, u32 index, const struct tokenize
     if (in->n_ids)
         TRY(add_ids(q, in, err));
     else
-        tokenize(q->slot->tokenizer, q->prep->scratch, in->text, *o, t);
+        tokenize(q->slot->tokenizer, q->tokenize_scratch, in->text, *o, t);
     if (t->n == start)
         return err_set(err, ERR_INVALID, "input %u is empty", index);
     if (t->n - start > limit) {
@@ -59,7 +59,7 @@ enum status embed_prepare(struct request *q, struct err *err) {
     u32 n = q->r->n_inputs;
     if (n == 0)
         return err_set(err, ERR_INVALID, "there is no input");
-    tokenize(q->slot->tokenizer, q->prep->scratch, STR_NONE, o, &special);
+    tokenize(q->slot->tokenizer, q->tokenize_scratch, STR_NONE, o, &special);
     u32 n_special = special.n;
     token_list_release(&special);
     q->embed.ends = ARENA_ARRAY(&q->arena, u32, n);

@@ -28,7 +28,7 @@ struct engine {
     struct model_config model_config;
     struct team *team;
     struct jobs *prep, *loader;
-    struct request_prep request_prep; /* of the prep thread */
+    struct tokenize_scratch *tokenize_scratch; /* of the prep thread */
     struct sched *sched;
     struct slot *slots[LIMIT_MODELS];
     u32 n_slots;
@@ -427,7 +427,7 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
                                                          .request_id = q->id,
                                                          .prompt = {.load_only = true}});
         else
-            request_prepare(q, q->slot, en->prep, &en->request_prep);
+            request_prepare(q, q->slot, en->prep, en->tokenize_scratch);
         return;
     case SCHED_NOTICE_STARTED:
         q->counts.n_cached = n->n_cached;
@@ -804,7 +804,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
     en->team = team_new(threads);
     en->prep = jobs_new();
     en->loader = jobs_new();
-    en->request_prep = (struct request_prep){tokenize_scratch_new(), templates_new()};
+    en->tokenize_scratch = tokenize_scratch_new();
     en->scratch = model_scratch_new();
     en->sampler_scratch = xcalloc(threads, sizeof *en->sampler_scratch);
     en->masks = xcalloc(threads, sizeof *en->masks);

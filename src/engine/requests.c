@@ -51,7 +51,7 @@ static bool begins_with_thought(const struct request *q, const struct template_s
 static void add_tag(struct request *q, struct str tag) {
     struct token_list ids = {0};
     const struct tokenizer *t = q->slot->tokenizer;
-    tokenize(t, q->prep->scratch, tag, (struct tokenize_options){.parse_special = true}, &ids);
+    tokenize(t, q->tokenize_scratch, tag, (struct tokenize_options){.parse_special = true}, &ids);
     for (u32 i = 0; i < ids.n; i++)
         if (tokenizer_is_control(t, ids.ids[i]))
             token_list_add(&q->tags, ids.ids[i]);
@@ -95,19 +95,29 @@ static enum status prepare_constraint(struct request *q, const struct template_s
     return r->render_only || !part ? OK : constraint_open(&q->constraint, q->slot->grammars, part, err);
 }
 
-static enum status prepare(struct request *q, struct err *err) {
+/* t: the request's template or the model's, NULL: none. */
+static enum status prepare_with(struct request *q, const struct chat_template *t, struct err *err) {
     static const struct template_style plain;
-    const struct chat_template *t = q->slot->chat_template;
+    const struct template_style *style = t ? template_style(t) : &plain;
+    struct chat_model m = {q->slot->tokenizer, t};
+    TRY(chat_render(&m, q->tokenize_scratch, q->r, &q->arena, &q->prompt, err));
+    TRY(prepare_output(q, style, err));
+    return prepare_constraint(q, style, err);
+}
+
+/* A model's TEMPLATE layer comes with each request and is compiled anew: that takes 6 us for one of 1 kB. */
+static enum status prepare(struct request *q, struct err *err) {
+    struct chat_template *own;
     if (q->r->form == GEN_FORM_EMBED)
         return embed_prepare(q, err);
     if (q->slot->encoder)
         return err_set(err, ERR_INVALID, "\"%s\" does not support generate", q->slot->name);
-    if (q->r->chat_template.n)
-        TRY(templates_get(q->prep->templates, q->r->chat_template, &t, err));
-    struct chat_model m = {q->slot->tokenizer, t};
-    TRY(chat_render(&m, q->prep->scratch, q->r, &q->arena, &q->prompt, err));
-    TRY(prepare_output(q, t ? template_style(t) : &plain, err));
-    return prepare_constraint(q, t ? template_style(t) : &plain, err);
+    if (q->r->chat_template.n == 0)
+        return prepare_with(q, q->slot->chat_template, err);
+    TRY(template_open(q->r->chat_template, TEMPLATE_GO, &own, err));
+    enum status status = prepare_with(q, own, err);
+    template_close(own);
+    return status;
 }
 
 static void run_prepare(struct job *job) {
@@ -116,13 +126,13 @@ static void run_prepare(struct job *job) {
     q->error.status = prepare(q, &q->error);
 }
 
-void request_prepare(struct request *q, struct slot *slot, struct jobs *jobs, struct request_prep *prep) {
+void request_prepare(struct request *q, struct slot *slot, struct jobs *prep, struct tokenize_scratch *s) {
     check(!q->preparing && slot->state == SLOT_LOADED);
     q->preparing = true;
-    q->prep = prep;
+    q->tokenize_scratch = s;
     q->job.run = run_prepare;
     slot->n_preparing++;
-    jobs_push(jobs, &q->job);
+    jobs_push(prep, &q->job);
 }
 
 enum status request_prepared(struct request *q, struct err *err) {

@@ -8,16 +8,9 @@
 #include "engine/constraint.h"
 #include "engine/draft.h"
 #include "engine/slots.h"
-#include "engine/templates.h"
 #include "model/sampler.h"
 #include "sched/sched.h"
 #include "tokenize/stream.h"
-
-/* What the preparing thread owns. */
-struct request_prep {
-    struct tokenize_scratch *scratch;
-    struct templates *templates;
-};
 
 /* Of a request that wants vectors (embed.h). */
 struct embed {
@@ -37,7 +30,7 @@ struct request {
     i64 keep_alive_ns;
 
     struct job job;                            /* preparation; runs at most once */
-    struct request_prep *prep;                 /* while preparing */
+    struct tokenize_scratch *tokenize_scratch; /* the preparing thread's */
     bool preparing;
     bool gone;        /* cancelled while preparing: freed when the job comes back */
     struct err error; /* of the preparation */
@@ -66,7 +59,7 @@ struct request {
 struct request *request_new(struct arena *arena, const struct wire_generate *g) MUST_USE;
 void request_free(struct request *q); /* not while preparing */
 /* Queues the rendering and tokenizing; the slot is loaded and stays so until request_prepared. */
-void request_prepare(struct request *q, struct slot *slot, struct jobs *jobs, struct request_prep *prep);
+void request_prepare(struct request *q, struct slot *slot, struct jobs *prep, struct tokenize_scratch *s);
 /* The job is back: OK, or why there is no prompt. Builds sampler and stream, replays a resumed answer. */
 enum status request_prepared(struct request *q, struct err *err) MUST_USE;
 /* What the scheduler needs to know. */

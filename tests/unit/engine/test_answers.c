@@ -16,7 +16,7 @@
 static struct sample sample;
 static struct slot slot;
 static struct jobs *jobs;
-static struct request_prep prep;
+static struct tokenize_scratch *scratch;
 
 static int slot_make(void **state) {
     (void)state;
@@ -32,15 +32,14 @@ static int slot_make(void **state) {
     slot.grammars = grammars_new(slot.tokenizer);
     slot.state = SLOT_LOADED;
     jobs = jobs_new();
-    prep = (struct request_prep){tokenize_scratch_new(), templates_new()};
+    scratch = tokenize_scratch_new();
     return 0;
 }
 
 static int slot_drop(void **state) {
     (void)state;
     jobs_free(jobs);
-    tokenize_scratch_free(prep.scratch);
-    templates_free(prep.templates);
+    tokenize_scratch_free(scratch);
     grammars_free(slot.grammars);
     tokenizer_close(slot.tokenizer);
     return 0;
@@ -66,7 +65,7 @@ static enum status prepare(struct gen_request r, struct request **out, struct er
     struct wire_generate g = {r, 5};
     struct request *q = *out = request_new(&arena, &g);
     q->slot = &slot;
-    request_prepare(q, &slot, jobs, &prep);
+    request_prepare(q, &slot, jobs, scratch);
     struct pollfd p = {jobs_fd(jobs), POLLIN, 0};
     assert_int_equal(poll(&p, 1, 5000), 1);
     assert_ptr_equal(jobs_take_done(jobs), &q->job);
@@ -110,7 +109,7 @@ static enum sched_outcome feed(struct request *q, const struct token_list *ids, 
 static void answer(const char *text, struct token_list *ids) {
     struct tokenize_options special = {.parse_special = true};
     ids->n = 0;
-    tokenize(slot.tokenizer, prep.scratch, str_of(text), special, ids);
+    tokenize(slot.tokenizer, scratch, str_of(text), special, ids);
     token_list_add(ids, tokenizer_find(slot.tokenizer, STR("<|im_end|>")));
 }
 
@@ -205,42 +204,10 @@ static void test_refused(void **state) {
     request_free(q);
 }
 
-/* More templates than are kept, one of them too large for that, twice: each renders as itself. */
-static void test_templates(void **state) {
-    (void)state;
-    struct templates *c = templates_new();
-    char *large = xmalloc(1 << 20);
-    struct err err;
-    for (u32 i = 0; i < 100; i++) {
-        const struct chat_template *t;
-        char text[64];
-        snprintf(text, sizeof text, "{{ .Prompt }}%u", i % 23);
-        assert_int_equal(templates_get(c, str_of(text), &t, &err), OK);
-        struct arena a;
-        struct value root;
-        struct buf out = {0};
-        arena_init(&a, 0);
-        assert_int_equal(value_parse_json(&a, STR("{\"Prompt\":\"p\",\"Response\":\"\"}"), &root, &err), OK);
-        assert_int_equal(template_render(t, &root, 0, 0, &out, &err), OK);
-        snprintf(text, sizeof text, "p%u", i % 23);
-        assert_string_equal(buf_cstr(&out), text);
-        buf_release(&out);
-        arena_release(&a);
-        if (i % 20 == 0) {
-            for (u32 k = 0; k < 1 << 20; k += 8)
-                memcpy(large + k, i % 40 ? "{{ .A }}" : "{{ .B }}", 8);
-            assert_int_equal(templates_get(c, (struct str){large, 1 << 20}, &t, &err), OK);
-            assert_true(template_bytes(t) > 4u << 20);
-        }
-    }
-    free(large);
-    templates_free(c);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events),  cmocka_unit_test(test_single_call), cmocka_unit_test(test_resumption),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_templates),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, slot_make, slot_drop);
 }
