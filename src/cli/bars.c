@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#include "base/limit.h"
 #include "cli/human.h"
 #include "cli/term.h"
 

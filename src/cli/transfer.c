@@ -2,7 +2,6 @@
 #include "cli/bars.h"
 #include "cli/commands.h"
 
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "store/store.h"

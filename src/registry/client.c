@@ -12,7 +12,6 @@
 
 #include "base/clock.h"
 #include "base/limit.h"
-#include "base/log.h"
 #include "http/client.h"
 #include "registry/challenge.h"
 

@@ -59,9 +59,9 @@ struct fetch {
     i64 length;                                      /* Content-Length; -1 unknown */
     i64 range_start, range_total;                    /* Content-Range; -1 unknown */
     u64 sent;                                        /* bytes of the body handed to the system */
-    bool unreachable;       /* no connection at all: the host, its name or its certificate is wrong */
-    bool broken;                                     /* no answer: worth another try */
-    struct err refused;                              /* set by on_data */
+    bool unreachable;   /* no connection at all: the host, its name or its certificate is wrong */
+    bool broken;        /* no answer: worth another try */
+    struct err refused; /* set by on_data */
 
     /* --- the client's own --- */
     struct client *client;
