@@ -61,7 +61,9 @@ struct sim_request {
     u64 arrival_ns, cancel_ns, prompt_delay_ns;
     i64 keep_alive_ns;
     bool load_only, shifts;
+    bool every_row; /* wants all its rows: nothing may come from the cache */
     u32 prompt[SIM_TOKENS_MAX], n_prompt, num_ctx, predict_max;
+    u32 ends[SIM_TOKENS_MAX], n_ends; /* of an encoder's: the prompt is a list of inputs, each gives one token */
     /* Alone: what must come out. */
     u32 expected[SIM_TOKENS_MAX], n_expected;
     /* So far. */
@@ -99,6 +101,7 @@ struct sim_counts {
     u64 n_requests, n_finished, n_rejected_busy, n_rejected_memory, n_rejected_load, n_rejected_removed,
         n_ready;
     u64 n_cancel_queued, n_cancel_running, n_cancel_in_step;
+    u64 n_inputs; /* of encoders, computed */
     u64 n_steps, n_rows, n_rows_needed, n_cached_tokens, n_parked, n_shifts, n_loads, n_unloads;
     u64 n_crashes, n_overdue;
     u64 n_drafts, n_drafts_agreed;

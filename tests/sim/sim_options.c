@@ -13,12 +13,16 @@ static void draw_model(struct sim *w, u32 i) {
         l.n_groups = 2;
         l.groups[1] = (struct kv_group){layers * 2, 2, 64, 2, windows[random_below(&w->random, 4)]};
     }
+    bool encoder = chance(w, 20);
+    if (encoder)
+        l = (struct kv_layout){0};
     m->info = (struct sched_model){
         .model_id = 100 + i,
         .identity = random_next(&w->random),
         .weights_bytes = pick(w, 5, 120) * SIM_MIB,
         .scratch_bytes = pick(w, 1, 8) * SIM_MIB,
         .layout = l,
+        .encoder = encoder,
     };
     m->base_ns = pick(w, 200, 20000) * 1000;
     m->per_row_ns = m->base_ns / pick(w, 2, 40);
@@ -34,6 +38,7 @@ static void draw_config(struct sim *w) {
     c->slice_target_ns = 50 * SIM_MS;
     c->max_wait_ns = pick(w, 200, 5000) * SIM_MS;
     c->rows_max = chance(w, 30) ? pick(w, 32, 64) : 512;
+    c->inputs_max = chance(w, 30) ? pick(w, 1, 8) : LIMIT_STEP_INPUTS;
     u32 forces[] = {1, 7, 64, 512};
     c->slice_force = chance(w, 10) ? forces[random_below(&w->random, 4)] : 0;
     c->draft_force = chance(w, 30) ? pick(w, 1, LIMIT_DRAFT) : 0;

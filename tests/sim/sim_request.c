@@ -54,6 +54,20 @@ static void compute_alone(struct sim_request *r) {
     }
 }
 
+/* Cuts the prompt into inputs. What an input gives depends on its own tokens alone. */
+static void draw_inputs(struct sim *w, struct sim_request *r) {
+    u32 longest = 1 + random_below(&w->random, random_percent(&w->random, 70) ? 20 : SIM_TOKENS_MAX);
+    r->n_ends = r->n_expected = 0;
+    r->num_ctx = r->n_prompt + 1;
+    r->predict_max = 1;
+    for (u32 at = 0; at < r->n_prompt;) {
+        u32 n = 1 + random_below(&w->random, longest);
+        n = MIN(n, r->n_prompt - at);
+        r->expected[r->n_expected++] = token_of(word_of(r->prompt + at, n));
+        r->ends[r->n_ends++] = at += n;
+    }
+}
+
 void sim_request_draw(struct sim *w, struct sim_request *r) {
     u32 ctx_min = 40;
     r->num_ctx = ctx_min + random_below(&w->random, w->o.num_ctx_max - ctx_min);
@@ -65,7 +79,11 @@ void sim_request_draw(struct sim *w, struct sim_request *r) {
     for (u32 i = 0; i < r->n_prompt; i++)
         r->prompt[i] = i < same ? base[i] : random_below(&w->random, 6);
     tokens_set(r, r->prompt, r->n_prompt);
-    compute_alone(r);
+    r->every_row = random_percent(&w->random, 10);
+    if (w->models[r->model].info.encoder)
+        draw_inputs(w, r);
+    else
+        compute_alone(r);
 }
 
 /* ---------------------------------------------------------------- a step's item */
@@ -129,20 +147,42 @@ static void draw(struct sim *w, struct sim_request *r, u32 token, struct sched_r
     }
 }
 
+/* Whole inputs, from the first that is not done. */
+static void inputs_run(struct sim *w, struct sim_request *r, const struct sched_item *item, struct sched_result *res) {
+    u32 at = item->pos0, first = r->n_output;
+    check(item->seq == NULL && item->n_logits == 0 && item->n_drafts == 0 && item->n_tokens > 0);
+    check(at == (first ? r->ends[first - 1] : 0));
+    check(memcmp(item->tokens, r->tokens + at, item->n_tokens * sizeof(u32)) == 0);
+    for (u32 i = first; at < item->pos0 + item->n_tokens; i++) {
+        check(i < r->n_ends);
+        r->output[r->n_output++] = token_of(word_of(item->tokens + (at - item->pos0), r->ends[i] - at));
+        at = r->ends[i];
+    }
+    check(at == item->pos0 + item->n_tokens); /* none is cut */
+    w->counts->n_inputs += r->n_output - first;
+    *res = (struct sched_result){.request_id = r->id,
+                                 .outcome = r->n_output == r->n_ends ? SCHED_FINISH : SCHED_MORE};
+}
+
 void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item *item,
                   struct sched_result *res, u32 *tokens) {
+    if (w->models[r->model].info.encoder) {
+        inputs_run(w, r, item, res);
+        return;
+    }
     u32 n_known = item->n_tokens - item->n_drafts, end = item->pos0 + n_known;
+    u32 n_draws = end == r->n_tokens ? 1 + item->n_drafts : 0;
     check(n_known > 0 && n_known <= item->n_tokens && end <= r->n_tokens && r->n_tokens <= r->num_ctx);
-    check(item->n_logits == (end == r->n_tokens ? 1 + item->n_drafts : 0));
+    check(item->n_logits == (r->every_row ? item->n_tokens : n_draws));
     check(end + item->n_drafts <= r->num_ctx);
     check(item->seq->n_tokens == item->pos0);
     check(memcmp(item->tokens, r->tokens + item->pos0, n_known * sizeof(u32)) == 0);
     check_context(w, r, item);
     compute_rows(w, r, item);
     *res = (struct sched_result){.request_id = r->id, .outcome = SCHED_MORE, .tokens = tokens};
-    if (!item->n_logits)
+    if (!n_draws)
         return;
-    for (u32 i = 0; i < item->n_logits; i++) {
+    for (u32 i = 0; i < n_draws; i++) {
         u32 token = token_of(*words_at(w, item->seq, 0, end - 1 + i));
         res->n_agreed = i;
         draw(w, r, token, res, tokens);

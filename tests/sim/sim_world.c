@@ -110,7 +110,10 @@ static void send_prompt(struct sim *w, struct sim_request *r) {
                                             .n_tokens = r->n_tokens,
                                             .predict_max = r->predict_max,
                                             .num_ctx = r->num_ctx,
-                                            .n_resumed = MIN(r->n_output, r->n_tokens - 1)}});
+                                            .ends = r->ends,
+                                            .n_ends = r->n_ends,
+                                            .every_row = r->every_row,
+                                            .n_resumed = r->n_ends ? 0 : MIN(r->n_output, r->n_tokens - 1)}});
 }
 
 static bool in_items(const struct sim *w, u64 id) {
@@ -246,6 +249,8 @@ static void crash(struct sim *w) {
         order[least] = t;
         struct sim_request *r = &w->requests[order[i] % SIM_REQUESTS_MAX];
         r->started = false;
+        if (w->models[r->model].info.encoder)
+            r->n_output = 0; /* its inputs are simply computed again */
         arrive(w, r, true);
     }
 }
@@ -263,7 +268,7 @@ static void hear(struct sim *w, const struct sched_notice *n) {
         r->started = true;
         sim_model_used(w, r->model, r->keep_alive_ns);
         w->counts->n_cached_tokens += n->n_cached;
-        check(n->n_cached < r->n_tokens);
+        check(n->n_cached < r->n_tokens && (n->n_cached == 0 || !(r->every_row || r->n_ends)));
         check(n->load_ns <= n->queue_ns);
         break;
     case SCHED_NOTICE_REJECTED: sim_promise_rejection(w, r, n); break;

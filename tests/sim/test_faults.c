@@ -226,6 +226,42 @@ static bool fault_draft_trim(struct sim *w) {
     return r->kv.tables[1].n_released > n_released;
 }
 
+/* A running request of an encoder that has several inputs left. */
+static struct sreq *with_inputs(struct sim *w, u32 n_left) {
+    for (u32 i = 0; i < w->sched->n_models; i++)
+        for (struct sreq *r = w->sched->models[i]->running.first; r; r = r->next)
+            if (r->n_ends - r->n_inputs_done >= n_left)
+                return r;
+    return NULL;
+}
+
+/* An input is cut in two. */
+static bool fault_input_cut(struct sim *w) {
+    struct sreq *r = with_inputs(w, 2);
+    u32 at = r ? r->n_inputs_done : 0, start = r && at ? r->ends[at - 1] : 0;
+    if (!r || r->ends[at] - start < 2)
+        return false;
+    r->ends[at]--;
+    return true;
+}
+
+/* An input is never computed. */
+static bool fault_input_skipped(struct sim *w) {
+    struct sreq *r = with_inputs(w, 2);
+    if (r)
+        r->kv.n_tokens = r->ends[r->n_inputs_done++];
+    return r != NULL;
+}
+
+/* A request's rows come from the cache, although all of them are wanted. */
+static bool fault_row_cached(struct sim *w) {
+    struct sreq *r = with_pages(w);
+    if (!r || !r->every_row || r->n_cached)
+        return false;
+    r->every_row = false;
+    return true;
+}
+
 static const struct {
     const char *name;
     bool (*fault)(struct sim *w);
@@ -247,6 +283,9 @@ static const struct {
     {"keep-alive cut", fault_keep_alive, 20},
     {"max_wait stretched", fault_max_wait, 20},
     {"oldest parked", fault_oldest_parked, 50},
+    {"input cut", fault_input_cut, 10},
+    {"input skipped", fault_input_skipped, 90},
+    {"row not wanted", fault_row_cached, 30},
     {"draft taken for a token", fault_draft_kept, 100},
     {"pages released for drafts", fault_draft_trim, 100},
 };
