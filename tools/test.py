@@ -61,7 +61,8 @@ def fetch(name, variable):
 
 def main():
     start = time.time()
-    total = [0, 0, fetch("smollm2", "MINKA_TEST_SMOLLM2") + fetch("gemma3", "MINKA_TEST_GEMMA3")]
+    total = [0, 0, fetch("smollm2", "MINKA_TEST_SMOLLM2") + fetch("gemma3", "MINKA_TEST_GEMMA3")
+             + fetch("minilm", "MINKA_TEST_MINILM")]
     broken = []
     for folder, options, suites, targets in BUILDS:
         prepare(folder, options, targets)
