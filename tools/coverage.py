@@ -20,6 +20,7 @@ TARGETS = {
     "jinja": ["src/chat/jinja*.c", "src/chat/py*.c"],
     "gotemplate": ["src/chat/go_*.c"],
     "value": ["src/chat/json.c"],
+    "output": ["src/chat/output.c", "src/chat/calls.c", "src/chat/style.c"],
     "wire": ["src/wire/codec.c"],
     "request": ["src/api/body.c", "src/api/native.c", "src/api/openai.c", "src/api/options.c", "src/api/duration.c"],
     "name": ["src/store/names.c"],
