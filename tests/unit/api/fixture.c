@@ -461,15 +461,17 @@ static void models_make(struct fixture *f) {
                    "}}{{ if .ToolCalls }}<call>{{ range .ToolCalls }}{{ .Function.Name }}{{ end }}{{ end }}{{ end "
                    "}}"));
     model_layered(f, "caller", HEX64("d"));
+    model_layered(f, "deepseek-r1", HEX64("f"));
     blob_file(f, "models/blobs/sha256-" HEX64("b"), STR("{{ .Prompt"));
     model_layered(f, "brokengo", HEX64("b"));
     blob_file(f, "models/blobs/sha256-" HEX64("e"), STR("{\"temperature\":\"warm\"}"));
     blob_file(f, LIBRARY "badparams/latest",
                STR("{\"layers\":[" LAYER("model", "9") "," LAYER("params", "e") "]}"));
     blob_file(f, LIBRARY "broken/latest", STR("{"));
-    static const time_t age[] = {9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000, 900, 800, 700};
+    static const time_t age[] = {9000, 8000, 7000, 6000, 5000, 4000, 3000, 2000, 1000, 900, 800, 700, 600};
     static const char *const order[] = {"tiny",    "thinker", "embedder",   "dressed",  "remote",
-                                        "tensors", "adapted", "gotemplate", "badparams", "filler", "caller", "brokengo"};
+                                        "tensors", "adapted", "gotemplate", "badparams", "filler", "caller", "brokengo",
+                                        "deepseek-r1"};
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         char path[256];
         struct timespec t[2] = {{1700000000 + age[i], 120000000}, {1700000000 + age[i], 120000000}};

@@ -232,6 +232,15 @@ static void test_special(void **state) {
     assert_false(stream_push(s, end_token, &out));
     assert_true(str_is(buf_str(&out), "<|im_<|im_end|>"));
     stream_free(s);
+    /* One that is shown although the others are not. */
+    buf_clear(&out);
+    s = stream_new(vocab, NULL, 0, false);
+    assert_false(stream_push(s, end_token, &out));
+    assert_int_equal(out.n, 0);
+    stream_show(s, &end_token, 1);
+    assert_false(stream_push(s, end_token, &out));
+    assert_true(str_is(buf_str(&out), "<|im_end|>"));
+    stream_free(s);
     buf_release(&out);
 }
 
