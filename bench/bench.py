@@ -6,7 +6,8 @@ usage: bench.py PATH-OF-MINKA [--model FILE.gguf] [--peer NAME=URL[=MODEL]]... [
 A peer is any running server that speaks Ollama's or OpenAI's API and has the same model file loaded; MODEL is the name to
 ask it for (default: smollm2:135m). minka is started by this program with a store of its own. Every case asks minka and each
 peer in turn, round by round; figures are medians over the rounds, in brackets smallest and largest; "x" is minka / peer.
-Prompts begin with a number that is new in each round, so that no cached prefix is measured.
+Prompts begin with a number that is new in each round, so that no cached prefix is measured. The cases edit* and free* let minka
+guess tokens ahead (a second minka with MINKA_SPECULATION=0 as a peer shows what that brings), all others don't.
 """
 import argparse, http.client, json, os, pathlib, random, selectors, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
 import urllib.parse
@@ -38,11 +39,13 @@ class Target:
         c.close()
         return r
 
-    def request_bytes(self, prompt, n, temperature=0):
+    def request_bytes(self, prompt, n, temperature=0, guess=False):
         if self.native:
             path = "/api/generate"
             body = {"model": self.model, "prompt": prompt, "raw": True, "stream": True,
                     "options": {"num_predict": n, "temperature": temperature, "seed": 7, "num_ctx": 4096}}
+            if not guess:  # greedy text runs into loops, which guesses would make a race of their own
+                body["options"]["draft_num_predict"] = 0
         else:
             path = "/v1/completions"
             body = {"model": self.model, "prompt": prompt, "stream": True, "max_tokens": n, "temperature": temperature, "seed": 7,
@@ -86,12 +89,12 @@ def owns(pid, inodes):
 class Stream:
     """The answer of one request, read as bytes; parsed only after it has ended, so that the load costs little."""
 
-    def __init__(self, target, prompt, n, temperature):
+    def __init__(self, target, prompt, n, temperature, guess):
         self.target = target
         self.data, self.times = bytearray(), []
         self.start = time.perf_counter()
         self.sock = socket.create_connection(target.address, timeout=300)
-        self.sock.sendall(target.request_bytes(prompt, n, temperature))
+        self.sock.sendall(target.request_bytes(prompt, n, temperature, guess))
 
     def finish(self):
         """(first, last, prompt tokens, output tokens)"""
@@ -113,10 +116,10 @@ class Stream:
         return self.times[0], self.times[-1], *counts
 
 
-def ask(target, prompts, n, while_running=None, temperature=0):
+def ask(target, prompts, n, while_running=None, temperature=0, guess=False):
     """Sends all prompts at once and reads the answers as they come."""
     selector = selectors.DefaultSelector()
-    streams = [Stream(target, p, n, temperature) for p in prompts]
+    streams = [Stream(target, p, n, temperature, guess) for p in prompts]
     for s in streams:
         s.sock.setblocking(False)
         selector.register(s.sock, selectors.EVENT_READ, s)
@@ -148,8 +151,9 @@ def edit_of(seed):
             "```<|im_end|>\n<|im_start|>assistant\n```python\n")
 
 
-def case_stream(target, n_streams, seed, n=128, prompt=lambda seed: text_of(12, seed), temperature=0):
-    streams = ask(target, [prompt(seed * 100 + i) for i in range(n_streams)], n, temperature=temperature)
+def case_stream(target, n_streams, seed, n=128, prompt=lambda seed: text_of(12, seed), temperature=0, guess=False):
+    streams = ask(target, [prompt(seed * 100 + i) for i in range(n_streams)], n, temperature=temperature,
+                  guess=guess)
     ends = [s.finish() for s in streams]
     if n_streams == 1:
         first, last, _, tokens = ends[0]
@@ -191,10 +195,10 @@ CASES = {  # name: (what is printed, function, more is better)
     "decode8": ("8 streams, tokens/s in total", lambda t, s: case_stream(t, 8, s), True),
     "decode16": ("16 streams, tokens/s in total", lambda t, s: case_stream(t, 16, s, 96), True),
     "decode64": ("64 streams, tokens/s in total", lambda t, s: case_stream(t, 64, s, 64), True),
-    "edit1": ("1 stream that copies its prompt, tokens/s", lambda t, s: case_stream(t, 1, s, prompt=edit_of), True),
-    "edit16": ("16 streams that copy their prompts, tokens/s", lambda t, s: case_stream(t, 16, s, prompt=edit_of), True),
-    "free1": ("1 stream of free text (temperature 1.2), tokens/s", lambda t, s: case_stream(t, 1, s, temperature=1.2), True),
-    "free16": ("16 streams of free text, tokens/s", lambda t, s: case_stream(t, 16, s, temperature=1.2), True),
+    "edit1": ("1 stream that copies its prompt, tokens/s", lambda t, s: case_stream(t, 1, s, prompt=edit_of, guess=True), True),
+    "edit16": ("16 streams that copy their prompts, tokens/s", lambda t, s: case_stream(t, 16, s, prompt=edit_of, guess=True), True),
+    "free1": ("1 stream of free text (temperature 1.2), tokens/s", lambda t, s: case_stream(t, 1, s, temperature=1.2, guess=True), True),
+    "free16": ("16 streams of free text, tokens/s", lambda t, s: case_stream(t, 16, s, temperature=1.2, guess=True), True),
     "prompt512": ("prompt of about 512 tokens, tokens/s", lambda t, s: case_prompt(t, 480, s), True),
     "prompt1300": ("prompt of about 1,300 tokens, tokens/s", lambda t, s: case_prompt(t, 1220, s), True),
     "mixed": ("8 prompts of 360 + 64 new each, tokens/s", lambda t, s: case_mixed(t, s)[0], True),

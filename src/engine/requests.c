@@ -282,10 +282,16 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
 
 u32 request_guess(struct request *q, u32 *out) {
     u32 n = q->draft ? draft_guess(q->draft, q->tokens.ids, q->tokens.n, MIN(q->r->draft_max, LIMIT_DRAFT), out) : 0;
-    for (u32 i = 0; i < n; i++)
-        if (tokenizer_is_end(q->slot->tokenizer, out[i]))
-            return i; /* nothing follows an end */
-    return n;
+    struct grammar_run run = {0};
+    u32 n_kept = 0;
+    if (n > 0 && q->constraint.grammar)
+        grammar_run_copy(&q->constraint.run, &run);
+    /* Nothing follows an end, and what the grammar forbids is not drawn. */
+    while (n_kept < n && !tokenizer_is_end(q->slot->tokenizer, out[n_kept]) &&
+           (!run.g || grammar_run_accept(&run, out[n_kept])))
+        n_kept++;
+    grammar_run_release(&run);
+    return n_kept;
 }
 
 void request_done_event(struct request *q, enum gen_done_reason reason, u64 now_ns, struct gen_event *e) {
