@@ -330,6 +330,8 @@ uv_loop_t *http_loop(const struct http_request *r) { return r->conn->d->loop; }
 
 void http_body_continue(struct http_request *r) {
     check(r->piecewise && !r->delivered);
+    /* The client's time begins now. */
+    conn_deadline_set(r->conn, r->conn->d->limit.body_stall_ms);
     request_resume(r);
 }
 

@@ -22,6 +22,8 @@ struct job {
     u64 n, ms, bytes; /* lines or bytes to send, pause between, size of a line */
     u64 sent;
     void (*tick)(struct job *j);
+    struct buf pieces; /* what on_piece was given, for /pieces */
+    bool on_hold;
 };
 
 /* Our own allocations, counted by the linker's --wrap. */
@@ -173,8 +175,7 @@ static void reply_stats(struct http_request *r) {
     buf_release(&b);
 }
 
-static void on_body(void *ctx, struct http_request *r, struct str body) {
-    (void)ctx;
+static struct job *job_new(struct http_request *r) {
     struct job *j = xcalloc(1, sizeof *j);
     *j = (struct job){.r = r, .next = jobs, .id = n_ids++};
     if (jobs)
@@ -189,6 +190,46 @@ static void on_body(void *ctx, struct http_request *r, struct str body) {
     j->n = query_u64(r, "n", 10);
     j->ms = MAX(query_u64(r, "ms", 10), 1u);
     j->bytes = query_u64(r, "bytes", 0);
+    return j;
+}
+
+/* --- /pieces: every bytes-th byte the body waits for ms --- */
+
+static void tick_continue(struct job *j) {
+    check(j->on_hold);
+    j->on_hold = false;
+    http_body_continue(j->r);
+}
+
+static bool on_begin(void *ctx, struct http_request *r) {
+    (void)ctx;
+    if (!str_is(http_path(r), "/pieces"))
+        return false;
+    event("begin %u", job_new(r)->id);
+    return true;
+}
+
+static bool on_piece(void *ctx, struct http_request *r, struct str piece) {
+    (void)ctx;
+    struct job *j = http_data(r);
+    check(j && j->r == r && !j->on_hold && piece.n > 0);
+    u64 before = j->pieces.n;
+    buf_add_str(&j->pieces, piece);
+    if (!j->bytes || before / j->bytes == j->pieces.n / j->bytes)
+        return true;
+    j->on_hold = true;
+    job_later(j, tick_continue, j->ms, 0);
+    return false;
+}
+
+static void on_body(void *ctx, struct http_request *r, struct str body) {
+    (void)ctx;
+    struct job *j = http_data(r);
+    check(!j || (body.n == 0 && !j->on_hold));
+    if (j)
+        body = buf_str(&j->pieces);
+    else
+        j = job_new(r);
     struct str path = http_path(r);
     event("body %u %.*s", j->id, STR_FMT(path));
     if (str_is(path, "/v")) {
@@ -222,7 +263,11 @@ static void on_body(void *ctx, struct http_request *r, struct str body) {
     }
 }
 
-static void on_timer_closed(uv_handle_t *h) { free(h->data); }
+static void on_timer_closed(uv_handle_t *h) {
+    struct job *j = h->data;
+    buf_release(&j->pieces);
+    free(j);
+}
 
 static void on_gone(void *ctx, struct http_request *r, bool gone) {
     (void)ctx;
@@ -309,7 +354,7 @@ int main(int argc, char **argv) {
     }
     loop = &the_loop;
     uv_loop_init(loop);
-    struct httpd_handler h = {.on_body = on_body, .on_gone = on_gone};
+    struct httpd_handler h = {on_begin, on_piece, on_body, on_gone, NULL};
     struct err err;
     u32 port = 0;
     if (httpd_start_with(loop, path ? listen_unix(path) : listen_tcp(&port), &h, &o, &server, &err) != OK)

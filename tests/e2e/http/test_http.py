@@ -497,6 +497,60 @@ def bodies_arrive_whole(server):
     assert a == got["hash"], "chunked or not, the bytes are the same"
 
 
+@test("body=1000", "stall=300")
+def bodies_in_pieces(server):
+    """Of any length, however often the handler says wait, and longer than a stalled client may take."""
+    rnd = random.Random(2)
+    for n in 0, 1, 999, 100000, 3000000:
+        body = rnd.randbytes(n)
+        data = b"POST /pieces?bytes=200000&ms=40 HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+        for at in range(0, n, 70000):
+            data += b"%x\r\n%s\r\n" % (len(body[at : at + 70000]), body[at : at + 70000])
+        whole = json.loads(server.ask(post("/pieces?bytes=200000&ms=40", body)).body)
+        chunked = json.loads(server.ask(data + b"0\r\n\r\n").body)
+        assert whole["bytes"] == n and whole["hash"] == chunked["hash"] and whole["head"] == chunked["head"]
+    body = rnd.randbytes(30000)
+    assert json.loads(server.ask(post("/pieces?bytes=10000&ms=700", body)).body)["bytes"] == 30000, "our wait is no stall"
+    with server.connect() as s:
+        since = server.mark()
+        s.sendall(b"POST /pieces HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\nabc")
+        assert 200 < closed_after(s) < 1900, "the client's is one"
+        _, words, _ = server.wait("begin", since=since)
+        server.wait("gone", words[1], "1", since=since)
+
+
+@test()
+def pieces_disconnect(server):
+    """Clients that leave between pieces, while the handler has them wait or not, are gone once."""
+    files = server.n_files()
+    rnd = random.Random(6)
+    for i in range(60):
+        since = server.mark()
+        s = server.connect()
+        path = rnd.choice([b"/pieces", b"/pieces?bytes=5000&ms=50"])
+        s.sendall(b"POST " + path + b" HTTP/1.1\r\n" + HOST + b"Content-Length: 3000000\r\n\r\n" + bytes(rnd.randrange(1, 60000)))
+        _, words, _ = server.wait("begin", since=since)
+        leave(s, rnd.choice(["rst", "fin"]))
+        server.wait("gone", words[1], "1", since=since, timeout=5)
+    assert server.n_files() <= files
+
+
+@test()
+def pieces_while_the_server_ends(server):
+    """Open uploads, waiting and not, end with the server; it says itself that nothing is left."""
+    sockets = [server.connect() for _ in range(6)]
+    for i, s in enumerate(sockets):
+        path = b"/pieces?bytes=1000&ms=5000" if i % 2 else b"/pieces"
+        s.sendall(b"POST " + path + b" HTTP/1.1\r\n" + HOST + b"Content-Length: 3000000\r\n\r\n" + bytes(50000))
+    for i in range(6):
+        server.wait("begin", str(i))
+    server.child.terminate()
+    server.wait("stopped", timeout=5)
+    for s in sockets:
+        s.close()
+    assert server.child.wait(5) == 0
+
+
 @test()
 def chunked_body_parked_and_answered(server):
     """The library calls the handler of a suspended connection when the body was chunked."""
