@@ -1,8 +1,8 @@
 /* facts.c - what a GGUF file says about itself, and the config blob that repeats it. */
-#include <sys/mman.h>
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "base/mapping.h"
 #include "gguf/gguf.h"
 #include "store/files.h"
 
@@ -34,19 +34,22 @@ static void facts_take(const struct gguf *g, struct arena *a, struct gguf_facts 
 enum status store_gguf_facts(int fd, u64 bytes, const char *shown, struct arena *a, struct gguf_facts *out,
                              struct err *err) {
     *out = (struct gguf_facts){.n_parts = 1};
-    void *map = bytes ? mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
-    if (map == MAP_FAILED)
-        return err_set(err, ERR_CORRUPT, "%s cannot be mapped", shown);
+    struct mapping map;
     struct gguf g;
     struct err inner;
-    enum status status = gguf_parse(&g, map, (size_t)bytes, &inner);
+    if (bytes == 0)
+        return err_set(err, ERR_CORRUPT, "%s is empty", shown);
+    TRY(mapping_open(fd, bytes, &map, err));
+    enum status status = gguf_parse(&g, map.data, (size_t)bytes, &inner);
     if (status == OK) {
         facts_take(&g, a, out);
         gguf_release(&g);
     } else {
         err_set(err, status, "%s is no usable GGUF file: %s", shown, inner.text);
     }
-    munmap(map, (size_t)bytes);
+    if (mapping_lost(&map))
+        status = err_set(err, ERR_CORRUPT, "%s was cut off while it was read", shown);
+    mapping_close(&map);
     return status;
 }
 
