@@ -167,6 +167,18 @@ def test_two_that_do_not_fit():
             [alone["m"], alone["o"]] * 3
 
 
+def test_parked_while_its_model_is_gone():
+    """Whatever an answer holds of its model outlives the unloading: text, stops and bytes are as if nothing had been."""
+    n = 1500 if REAL else 4000
+    with Server(pair(), env={"OLLAMA_MAX_LOADED_MODELS": "1", "MINKA_MAX_WAIT": "100ms"}) as s:
+        want = Stream(s, n=n, options={"temperature": 0, "num_ctx": 2048}).text()
+        a = long_one(s, n=n).wait()
+        for i in range(3):
+            assert answers(s, model="o", n=4, prompt=f"{i} and")["eval_count"] > 0
+        assert a.text() == want
+        assert s.log_text().count('"model unloaded"') >= 3
+
+
 def own_cgroup():
     """A new memory cgroup (version 1 or 2) and the file of its limit."""
     for mount, file in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
