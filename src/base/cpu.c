@@ -89,8 +89,8 @@ static void cgroup_find(struct cgroup *g, const char *root, const char *mount, c
     }
 }
 
-/* Reads a file of the group, then of each one above it; false at the end. A namespace may hide the lower ones:
- * what cannot be read is passed over. */
+/* Reads a file of the group, then of each one above it; false at the end. A namespace may hide the lower
+ * ones: what cannot be read is passed over. */
 static bool cgroup_next(struct cgroup *g, bool *started, const char *file, char *out, size_t cap) {
     char path[8192];
     for (;;) {

@@ -91,8 +91,8 @@ static enum status verify(const struct slot *s, const struct mapping *map, struc
                    s->name);
 }
 
-/* How large its steps may get: an encoder takes its longest input at once; the mean of a generating model is over
- * all rows. */
+/* How large its steps may get: an encoder takes its longest input at once; the mean of a generating model is
+ * over all rows. */
 static void plan_steps(struct slot *s, const struct model_info *info) {
     s->encoder = info->encoder;
     s->pooling = info->pooling;
@@ -172,7 +172,8 @@ static void close_parts(struct slot *s) {
     s->parsed = false;
 }
 
-/* The pages of a file in the cache take as long to map as a large vocabulary takes to build: a thread for each. */
+/* The pages of a file in the cache take as long to map as a large vocabulary takes to build: a thread for
+ * each. */
 struct populating {
     const struct slot *slot;
     struct err err;

@@ -51,8 +51,8 @@ struct channel {
     uv_poll_t poll;
     struct wire_conn *conn;
     struct link *link;
-    int engine_fd; /* the other end, until the engine has it; then -1 */
-    int watched;   /* events that poll waits for */
+    int engine_fd;      /* the other end, until the engine has it; then -1 */
+    int watched;        /* events that poll waits for */
     struct arena arena; /* of the message that is handled; its block is used again, tokens allocate nothing */
 };
 
@@ -282,8 +282,8 @@ static void on_exit_(uv_process_t *process, i64 code, int signal_number) {
 
 static void send_limits(struct link *l, bool first) {
     const struct settings *set = l->settings;
-    /* What the engine holds is no more available, but its own: only the reading before it holds anything says how
-     * much there is. The cgroup's limit does not depend on that. */
+    /* What the engine holds is no more available, but its own: only the reading before it holds anything says
+     * how much there is. The cgroup's limit does not depend on that. */
     if (first)
         l->available_bytes = memory_available_bytes();
     struct wire_limits limits = {

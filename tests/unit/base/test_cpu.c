@@ -1,5 +1,5 @@
-/* Goal: the limits of cgroups are read from both versions, from the process's own group and from those above it.
- * Method: trees of files as the kernel shows them, below a folder of our own. */
+/* Goal: the limits of cgroups are read from both versions, from the process's own group and from those above
+ * it. Method: trees of files as the kernel shows them, below a folder of our own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
-/* Goal: inside the sandbox nothing can be opened, made, run or reached, and what the engine needs still works.
- * Method: each case runs in a child process that enters the sandbox and tries one call; its exit code tells. */
+/* Goal: inside the sandbox nothing can be opened, made, run or reached, and what the engine needs still
+ * works. Method: each case runs in a child process that enters the sandbox and tries one call; its exit code
+ * tells. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,12 +38,20 @@ enum { DENIED = 0, ALLOWED = 1, NO_SANDBOX = 2 };
 
 static int given_fd = -1, given_socket = -1; /* opened before */
 
-static int tried(long result) { return result >= 0 ? ALLOWED : errno == EPERM || errno == EACCES ? DENIED : 3; }
+static int tried(long result) {
+    return result >= 0 ? ALLOWED : errno == EPERM || errno == EACCES ? DENIED : 3;
+}
 
 static int try_open(void) { return tried(open("/etc/passwd", O_RDONLY)); }
 static int try_create(void) { return tried(open("/tmp/minka-sandbox-test", O_CREAT | O_WRONLY, 0600)); }
-static int try_openat2(void) { return tried(syscall(SYS_openat2, AT_FDCWD, "/etc/passwd", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24)); }
-static int try_stat_readlink(void) { char b[8]; return tried(readlink("/proc/self/exe", b, sizeof b)); }
+static int try_openat2(void) {
+    return tried(syscall(SYS_openat2, AT_FDCWD, "/etc/passwd",
+                         "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24));
+}
+static int try_stat_readlink(void) {
+    char b[8];
+    return tried(readlink("/proc/self/exe", b, sizeof b));
+}
 static int try_socket_inet(void) { return tried(socket(AF_INET, SOCK_STREAM, 0)); }
 static int try_socket_unix(void) { return tried(socket(AF_UNIX, SOCK_STREAM, 0)); }
 static int try_fork(void) { return tried(syscall(SYS_fork)); }
@@ -80,7 +89,9 @@ static int try_clone3(void) {
     long result = syscall(SYS_clone3, NULL, 0);
     return result >= 0 ? ALLOWED : errno == ENOSYS ? DENIED : 3;
 }
-static int try_execveat(void) { return tried(syscall(SYS_execveat, given_fd, "", NULL, NULL, AT_EMPTY_PATH)); }
+static int try_execveat(void) {
+    return tried(syscall(SYS_execveat, given_fd, "", NULL, NULL, AT_EMPTY_PATH));
+}
 static int try_kill_self(void) { return tried(kill(getpid(), 0)); }
 static int try_pidfd(void) { return tried(syscall(SYS_pidfd_open, getppid(), 0)); }
 static int try_read_process(void) {
@@ -156,7 +167,8 @@ static int use_pipe_and_clock(void) {
     if (pipe2(ends, O_CLOEXEC) || write(ends[1], "x", 1) != 1)
         return DENIED;
     struct pollfd p = {.fd = ends[0], .events = POLLIN};
-    bool good = poll(&p, 1, 1000) == 1 && read(ends[0], &byte, 1) == 1 && clock_gettime(CLOCK_MONOTONIC, &t) == 0 &&
+    bool good = poll(&p, 1, 1000) == 1 && read(ends[0], &byte, 1) == 1 &&
+                clock_gettime(CLOCK_MONOTONIC, &t) == 0 &&
                 nanosleep(&(struct timespec){0, 1000}, NULL) == 0 && sched_yield() == 0;
     return good && close(ends[0]) == 0 ? ALLOWED : DENIED;
 }
@@ -212,22 +224,67 @@ static int in_sandbox(int (*call)(void), bool landlock) {
 
 static void test_denied(void **state) {
     (void)state;
-    static const struct { const char *name; int (*call)(void); } cases[] = {
-        {"open", try_open}, {"create", try_create}, {"openat2", try_openat2}, {"readlink", try_stat_readlink},
-        {"socket inet", try_socket_inet}, {"socket unix", try_socket_unix}, {"fork", try_fork}, {"clone", try_vfork},
-        {"exec", try_exec}, {"kill", try_kill}, {"ptrace", try_ptrace}, {"unlink", try_unlink}, {"mkdir", try_mkdir},
-        {"mount", try_mount}, {"bpf", try_bpf}, {"io_uring", try_io_uring}, {"mprotect exec", try_exec_mprotect},
-        {"map file exec", try_exec_file_map}, {"open in a thread", thread_cannot_open},
-        {"open by handle", try_open_by_handle}, {"memfd", try_memfd}, {"connect", try_connect}, {"sendto", try_sendto},
-        {"bind", try_bind}, {"accept", try_accept}, {"socketpair", try_socketpair}, {"clone of a process", try_clone_process},
-        {"clone3", try_clone3}, {"execveat", try_execveat}, {"kill itself", try_kill_self}, {"pidfd", try_pidfd},
-        {"read a process", try_read_process}, {"write a process", try_write_process}, {"trace me", try_trace_me},
-        {"truncate", try_truncate}, {"ftruncate", try_ftruncate}, {"rename", try_rename}, {"link", try_link},
-        {"chmod", try_chmod}, {"fchmod", try_fchmod}, {"chdir", try_chdir}, {"chroot", try_chroot}, {"list", try_list},
-        {"setuid", try_setuid}, {"setrlimit", try_setrlimit}, {"unshare", try_unshare}, {"setns", try_setns},
-        {"keyctl", try_keyctl}, {"perf", try_perf}, {"userfaultfd", try_userfaultfd}, {"seccomp", try_seccomp},
-        {"dumpable", try_dumpable}, {"ioctl", try_ioctl}, {"module", try_module}, {"reboot", try_reboot},
-        {"hostname", try_uname_set}, {"clock", try_clock_set}, {"shared memory", try_shm}};
+    static const struct {
+        const char *name;
+        int (*call)(void);
+    } cases[] = {{"open", try_open},
+                 {"create", try_create},
+                 {"openat2", try_openat2},
+                 {"readlink", try_stat_readlink},
+                 {"socket inet", try_socket_inet},
+                 {"socket unix", try_socket_unix},
+                 {"fork", try_fork},
+                 {"clone", try_vfork},
+                 {"exec", try_exec},
+                 {"kill", try_kill},
+                 {"ptrace", try_ptrace},
+                 {"unlink", try_unlink},
+                 {"mkdir", try_mkdir},
+                 {"mount", try_mount},
+                 {"bpf", try_bpf},
+                 {"io_uring", try_io_uring},
+                 {"mprotect exec", try_exec_mprotect},
+                 {"map file exec", try_exec_file_map},
+                 {"open in a thread", thread_cannot_open},
+                 {"open by handle", try_open_by_handle},
+                 {"memfd", try_memfd},
+                 {"connect", try_connect},
+                 {"sendto", try_sendto},
+                 {"bind", try_bind},
+                 {"accept", try_accept},
+                 {"socketpair", try_socketpair},
+                 {"clone of a process", try_clone_process},
+                 {"clone3", try_clone3},
+                 {"execveat", try_execveat},
+                 {"kill itself", try_kill_self},
+                 {"pidfd", try_pidfd},
+                 {"read a process", try_read_process},
+                 {"write a process", try_write_process},
+                 {"trace me", try_trace_me},
+                 {"truncate", try_truncate},
+                 {"ftruncate", try_ftruncate},
+                 {"rename", try_rename},
+                 {"link", try_link},
+                 {"chmod", try_chmod},
+                 {"fchmod", try_fchmod},
+                 {"chdir", try_chdir},
+                 {"chroot", try_chroot},
+                 {"list", try_list},
+                 {"setuid", try_setuid},
+                 {"setrlimit", try_setrlimit},
+                 {"unshare", try_unshare},
+                 {"setns", try_setns},
+                 {"keyctl", try_keyctl},
+                 {"perf", try_perf},
+                 {"userfaultfd", try_userfaultfd},
+                 {"seccomp", try_seccomp},
+                 {"dumpable", try_dumpable},
+                 {"ioctl", try_ioctl},
+                 {"module", try_module},
+                 {"reboot", try_reboot},
+                 {"hostname", try_uname_set},
+                 {"clock", try_clock_set},
+                 {"shared memory", try_shm}};
     for (size_t i = 0; i < 2 * ARRAY_LEN(cases); i++) {
         bool landlock = i % 2;
         int got = in_sandbox(cases[i / 2].call, landlock);
