@@ -4,12 +4,18 @@
 
 #include "chat/grammar_schema.h"
 
+/* What tells schemas apart: the object; true, false and what is no schema at all, which is refused later. */
+static u64 sub_identity(const struct sub *s) {
+    if (s->v.kind == VALUE_OBJECT)
+        return (u64)(uintptr_t)s->v.object;
+    return s->v.kind == VALUE_BOOL ? 1u + s->v.b : 0u;
+}
+
 static u64 subs_hash(const struct subs *s) {
     u64 hash = s->n;
     for (u32 i = 0; i < s->n; i++) {
         const struct sub *sub = &s->list[i];
-        u64 key[2] = {sub->v.kind == VALUE_OBJECT ? (u64)(uintptr_t)sub->v.object : sub->v.b,
-                      (u64)sub->any_of_done << 1 | sub->one_of_done};
+        u64 key[2] = {sub_identity(sub), (u64)sub->any_of_done << 1 | sub->one_of_done};
         hash = hash_bytes(key, sizeof key, hash);
     }
     return hash;
@@ -20,9 +26,8 @@ static bool subs_same(const struct subs *x, const struct subs *y) {
         return false;
     for (u32 i = 0; i < x->n; i++) {
         const struct sub *a = &x->list[i], *b = &y->list[i];
-        bool same = a->v.kind == VALUE_OBJECT ? b->v.kind == VALUE_OBJECT && a->v.object == b->v.object
-                                              : b->v.kind == a->v.kind && a->v.b == b->v.b;
-        if (!same || a->any_of_done != b->any_of_done || a->one_of_done != b->one_of_done)
+        if (sub_identity(a) != sub_identity(b) || a->any_of_done != b->any_of_done ||
+            a->one_of_done != b->one_of_done)
             return false;
     }
     return true;

@@ -101,7 +101,7 @@ def test_streams_and_cuts():
         text = "".join(p["response"] for p in parts)
         assert text == s.post("/api/generate", body(PERSON, 3))[1]["response"]
         assert set(json.loads(text)) == {"name", "age"} and parts[-1]["done_reason"] == "stop"
-        cut = s.post("/api/generate", body("json", 3, n=2))[1]
+        cut = s.post("/api/generate", body(PERSON, 3, n=3))[1]
         assert cut["done_reason"] == "length" and cut["response"].startswith("{"), cut
         free = [s.post("/api/generate", body(f, 3, n=8))[1]["response"] for f in ("", None)]
         assert free[0] == free[1]
