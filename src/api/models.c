@@ -236,7 +236,8 @@ static const struct layer_entry *layer_get(struct models *ms, const char *digest
     return e;
 }
 
-/* Which template renders: the reference's rule. A layer wins over the file's template unless that can do more. */
+/* Which template renders: the reference's rule. A layer wins over the file's template unless that can do
+ * more. */
 static void template_choose(struct models *ms, struct model *m) {
     const struct store_layer *layer = NULL;
     for (u32 i = 0; i < m->stored.n_layers; i++)
@@ -246,8 +247,8 @@ static void template_choose(struct models *ms, struct model *m) {
     if (!layer || !m->stored.template_text.n)
         return;
     const struct layer_entry *e = layer_get(ms, layer->digest, m->stored.template_text);
-    bool jinja = ms->go_template < 0 ||
-                 (ms->go_template == 0 && style_prefers_jinja(&m->facts.template_can, &e->can));
+    bool jinja =
+        ms->go_template < 0 || (ms->go_template == 0 && style_prefers_jinja(&m->facts.template_can, &e->can));
     if (m->facts.has_template && jinja)
         return;
     m->uses_go = true;

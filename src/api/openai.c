@@ -272,10 +272,14 @@ static enum status tool_choice_read(struct openai *o, struct err *err) {
     r->tool_choice = GEN_TOOLS_ONE;
     r->tool_choice_name = json_text(json_object_get(json_object_get(v, "function"), "name"));
     if (r->tool_choice_name.n == 0)
-        return err_set(err, ERR_INVALID, "invalid tool_choice: it is \"auto\", \"none\", \"required\" or "
-                                         "{\"type\":\"function\",\"function\":{\"name\":...}}");
-    json_array_foreach(o->f.tools, i, tool) if (str_eq(
-        json_text(json_object_get(json_object_get(tool, "function"), "name")), r->tool_choice_name)) return OK;
+        return err_set(err, ERR_INVALID,
+                       "invalid tool_choice: it is \"auto\", \"none\", \"required\" or "
+                       "{\"type\":\"function\",\"function\":{\"name\":...}}");
+    json_array_foreach(o->f.tools, i, tool) {
+        if (str_eq(json_text(json_object_get(json_object_get(tool, "function"), "name")),
+                   r->tool_choice_name))
+            return OK;
+    }
     return err_set(err, ERR_INVALID, "tool_choice names \"%.*s\", which is none of the tools",
                    STR_FMT(r->tool_choice_name));
 }

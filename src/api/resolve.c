@@ -83,7 +83,8 @@ enum status resolve_completion(const struct call *c, const struct model *m, cons
     if (m->adapter)
         return unsupported("a model with an ADAPTER", err);
     if (m->template_error)
-        return err_set(err, ERR_CORRUPT, "the TEMPLATE of this model is not understood: %s", m->template_error);
+        return err_set(err, ERR_CORRUPT, "the TEMPLATE of this model is not understood: %s",
+                       m->template_error);
     return OK;
 }
 
@@ -113,8 +114,12 @@ enum status resolve_tools(struct call *c, const struct model *m, const json_t *t
         return OK;
     if (!api_model_can(m, CAN_TOOLS))
         return err_set(err, ERR_INVALID, "%.*s does not support tools", STR_FMT(m->name_full));
-    json_array_foreach(tools, i, tool) if (!is_function(tool)) return err_set(
-        err, ERR_INVALID, "tools[%zu] is no function with a name", i);
+    if (json_array_size(tools) > LIMIT_TOOLS)
+        return err_set(err, ERR_INVALID, "more than %u tools", LIMIT_TOOLS);
+    json_array_foreach(tools, i, tool) {
+        if (!is_function(tool))
+            return err_set(err, ERR_INVALID, "tools[%zu] is no function with a name", i);
+    }
     struct buf b = {0};
     json_write(&b, tools);
     r->tools = arena_str(&c->arena, buf_str(&b));

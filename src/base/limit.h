@@ -40,6 +40,8 @@
 #define LIMIT_JSON_VALUES (1u << 20)
 #define LIMIT_MESSAGES 16384u
 #define LIMIT_STOPS 64u
+/* Each call that a model makes is looked up among them; OpenAI takes 128. */
+#define LIMIT_TOOLS 1024u
 #define LIMIT_STOP_BYTES 1024u
 #define LIMIT_TOP_LOGPROBS 20u
 #define LIMIT_NUM_CTX (1u << 20)

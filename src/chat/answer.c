@@ -15,7 +15,8 @@ static const struct grammar_part *part_keep(struct answer *a, struct grammar_par
 }
 
 /* A sequence, or a choice, of parts that are given by their values. */
-static struct grammar_part group(struct answer *a, enum grammar_kind kind, const struct grammar_part *parts, u32 n) {
+static struct grammar_part group(struct answer *a, enum grammar_kind kind, const struct grammar_part *parts,
+                                 u32 n) {
     struct grammar_part *copy = ARENA_ARRAY(a->arena, struct grammar_part, n);
     memcpy(copy, parts, n * sizeof *parts);
     return (struct grammar_part){.kind = kind, .parts = copy, .n_parts = n};
@@ -30,7 +31,9 @@ static struct grammar_part repeat(struct answer *a, struct grammar_part part, u3
         .kind = GRAMMAR_REPEAT, .parts = part_keep(a, part), .n_parts = 1, .min = min, .max = max};
 }
 
-static struct grammar_part optional(struct answer *a, struct grammar_part part) { return repeat(a, part, 0, 1); }
+static struct grammar_part optional(struct answer *a, struct grammar_part part) {
+    return repeat(a, part, 0, 1);
+}
 
 static bool is_control(const struct answer *a, struct str tag) {
     u32 id = tokenizer_find(a->c->tokenizer, tag);
@@ -38,7 +41,8 @@ static bool is_control(const struct answer *a, struct str tag) {
 }
 
 static struct grammar_part tag(const struct answer *a, struct str text) {
-    return (struct grammar_part){.kind = is_control(a, text) ? GRAMMAR_SPECIAL : GRAMMAR_LITERAL, .text = text};
+    return (struct grammar_part){.kind = is_control(a, text) ? GRAMMAR_SPECIAL : GRAMMAR_LITERAL,
+                                 .text = text};
 }
 
 /* --- calls --- */
@@ -69,7 +73,8 @@ static struct grammar_part one_call(struct answer *a, u32 tool) {
     const struct template_style *s = a->c->style;
     if (s->name_end.n == 0)
         return named_call(a, tool);
-    const struct grammar_part parts[] = {literal(a->c->tools->names[tool]), tag(a, s->name_end), arguments(a, tool)};
+    const struct grammar_part parts[] = {literal(a->c->tools->names[tool]), tag(a, s->name_end),
+                                         arguments(a, tool)};
     return group(a, GRAMMAR_SEQUENCE, parts, ARRAY_LEN(parts));
 }
 
@@ -113,7 +118,8 @@ static struct grammar_part calls(struct answer *a) {
     return repeat(a, group(a, GRAMMAR_SEQUENCE, each, ARRAY_LEN(each)), 1, 0);
 }
 
-/* Where calls are not demanded, the model writes them as ever. Without a tag only their form tells them apart. */
+/* Where calls are not demanded, the model writes them as ever. Without a tag only their form tells them
+ * apart. */
 static struct grammar_part maybe_calls(struct answer *a) {
     struct str open = a->c->style->call_open;
     if (open.n == 0)
@@ -143,7 +149,8 @@ static struct grammar_part behind_thoughts(struct answer *a, struct grammar_part
     if (!c->style->can.thinking || c->r->think == GEN_THINK_OFF || c->r->form != GEN_FORM_CHAT)
         return answer;
     const struct grammar_part thought[] = {tag(a, c->style->think_open), thought_rest(a), blanks};
-    const struct grammar_part parts[] = {optional(a, group(a, GRAMMAR_SEQUENCE, thought, ARRAY_LEN(thought))), answer};
+    const struct grammar_part parts[] = {optional(a, group(a, GRAMMAR_SEQUENCE, thought, ARRAY_LEN(thought))),
+                                         answer};
     return group(a, GRAMMAR_SEQUENCE, parts, ARRAY_LEN(parts));
 }
 
@@ -153,13 +160,15 @@ static bool format_part(const struct gen_request *r, struct grammar_part *part) 
     switch (r->format) {
     case GEN_FORMAT_NONE: return false;
     case GEN_FORMAT_JSON: *part = (struct grammar_part){.kind = GRAMMAR_JSON}; return true;
-    case GEN_FORMAT_SCHEMA: *part = (struct grammar_part){.kind = GRAMMAR_SCHEMA, .text = r->schema}; return true;
+    case GEN_FORMAT_SCHEMA:
+        *part = (struct grammar_part){.kind = GRAMMAR_SCHEMA, .text = r->schema};
+        return true;
     }
     return false;
 }
 
-enum status answer_grammar(const struct answer_config *c, struct arena *arena, const struct grammar_part **out,
-                           struct err *err) {
+enum status answer_grammar(const struct answer_config *c, struct arena *arena,
+                           const struct grammar_part **out, struct err *err) {
     struct answer a = {c, arena};
     const struct gen_request *r = c->r;
     struct grammar_part format;

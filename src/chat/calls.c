@@ -23,7 +23,8 @@ static bool text_keep(struct arena *a, struct str text, struct str *out) {
 
 /* A value's compact JSON text. */
 static bool value_keep(struct arena *a, const struct value *v, struct str *out) {
-    const struct json_style style = {.comma = STR(","), .colon = STR(":"), .limit_bytes = LIMIT_CALL_BYTES * 2};
+    const struct json_style style = {
+        .comma = STR(","), .colon = STR(":"), .limit_bytes = LIMIT_CALL_BYTES * 2};
     struct buf b = {0};
     struct err err;
     bool ok = value_write_json(&b, v, &style, &err) == OK && text_keep(a, buf_str(&b), out);
@@ -37,6 +38,8 @@ enum status chat_tools_read(struct str json, struct arena *a, struct chat_tools 
     TRY(value_parse_json(a, json, &list, err));
     if (list.kind != VALUE_LIST)
         return err_set(err, ERR_INVALID, "tools must be a list");
+    if (list.list.n > LIMIT_TOOLS)
+        return err_set(err, ERR_INVALID, "more than %u tools", LIMIT_TOOLS);
     out->names = arena_try_alloc(a, (list.list.n + 1) * sizeof *out->names);
     out->parameters = arena_try_alloc(a, (list.list.n + 1) * sizeof *out->parameters);
     if (!out->names || !out->parameters)
@@ -138,7 +141,8 @@ static bool object_read(const struct reading *r, const struct value *object, u32
     return false;
 }
 
-static bool value_read(const struct reading *r, u32 before, const struct value *v, struct gen_tool_call *call) {
+static bool value_read(const struct reading *r, u32 before, const struct value *v,
+                       struct gen_tool_call *call) {
     if (v->kind != VALUE_OBJECT)
         return false;
     struct value name = value_get(v, STR("name"));

@@ -9,8 +9,8 @@
  *   CALL       behind a tag, or at bare JSON: looking for the next JSON value, or the end
  *   VALUE      inside of it
  *
- * A step looks at `held` from its beginning and takes bytes off, or says that it needs more. `at` is how far CALL
- * and VALUE have looked, so that a long call is not scanned again for each token. */
+ * A step looks at `held` from its beginning and takes bytes off, or says that it needs more. `at` is how far
+ * CALL and VALUE have looked, so that a long call is not scanned again for each token. */
 #include "chat/output.h"
 
 #include <stdio.h>
@@ -37,15 +37,15 @@ struct output {
     struct template_style style; /* its texts are copies in `memory` */
     struct arena memory;
     enum state state;
-    bool bare;      /* CALL, VALUE: no tag was there */
-    u32 n_region;   /* calls since the tag */
+    bool bare;    /* CALL, VALUE: no tag was there */
+    u32 n_region; /* calls since the tag */
     u32 n_calls;
-    size_t at;      /* CALL, VALUE: bytes of held that are looked at */
+    size_t at; /* CALL, VALUE: bytes of held that are looked at */
     size_t value_at;
     u32 depth;
     bool in_string, escaped;
     struct buf held, released;
-    struct arena calls; /* texts of this push's calls */
+    struct arena calls;   /* texts of this push's calls */
     struct draft *drafts; /* [n_drafts] */
     u32 n_drafts, cap_drafts;
 };
@@ -227,8 +227,8 @@ static bool step_text(struct output *o, bool last) {
 
 /* --- calls --- */
 
-/* The region is over; what is left of it is text, unless calls came before in it, or in the answer if that is over:
- * then it is a call that was cut off. */
+/* The region is over; what is left of it is text, unless calls came before in it, or in the answer if that is
+ * over: then it is a call that was cut off. */
 static void call_end(struct output *o, size_t n, enum state next, bool last) {
     if (o->n_region == 0 && !(last && o->n_calls))
         release(o, OUTPUT_TEXT, n);

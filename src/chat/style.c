@@ -7,7 +7,8 @@ static bool has(struct str text, const char *word) { return str_find(text, str_o
 
 /* --- calls --- */
 
-/* Families whose calls begin with a tag, the more specific first; a Go template's tag is looked up here too. */
+/* Families whose calls begin with a tag, the more specific first; a Go template's tag is looked up here too.
+ */
 static const struct {
     const char *open, *close;
     const char *name_end; /* if the source has it */
@@ -144,8 +145,8 @@ static void call_style(const struct go_template *t, struct str source, struct te
 
 struct think_search {
     struct template_style *out;
-    const struct go_nodes *list;  /* the nearest around */
-    const struct go_node *range;  /* the nearest around, or NULL */
+    const struct go_nodes *list; /* the nearest around */
+    const struct go_node *range; /* the nearest around, or NULL */
 };
 
 static bool uses(const struct go_node *n, const char *field) {
@@ -211,7 +212,6 @@ static u32 count(const struct template_can *c) { return (u32)c->tools + c->inser
 bool style_prefers_jinja(const struct template_can *jinja, const struct template_can *go) {
     if (count(jinja) > count(go))
         return !go->round_trip || jinja->round_trip;
-    bool same = jinja->tools == go->tools && jinja->insert == go->insert &&
-                jinja->thinking == go->thinking;
+    bool same = jinja->tools == go->tools && jinja->insert == go->insert && jinja->thinking == go->thinking;
     return same && jinja->tools && jinja->round_trip && !go->round_trip;
 }

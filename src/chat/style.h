@@ -1,9 +1,10 @@
-/* style.h - what the text of a template says about its model: what the model can do, and how its answers write
- * thoughts and tool calls.
+/* style.h - what the text of a template says about its model: what the model can do, and how its answers
+ * write thoughts and tool calls.
  *
- * Go templates follow the reference: the tag of tool calls is the first text inside {{ if .ToolCalls }} up to its
- * first brace, the tags of thoughts are the texts around .Thinking inside {{ range .Messages }}. Jinja templates are
- * searched for the tags of the known families; which words stand for which capability is the reference's rule. */
+ * Go templates follow the reference: the tag of tool calls is the first text inside {{ if .ToolCalls }} up to
+ * its first brace, the tags of thoughts are the texts around .Thinking inside {{ range .Messages }}. Jinja
+ * templates are searched for the tags of the known families; which words stand for which capability is the
+ * reference's rule. */
 #ifndef MINKA_CHAT_STYLE_H
 #define MINKA_CHAT_STYLE_H
 
@@ -36,8 +37,8 @@ struct template_style {
 void style_of_go(const struct go_template *t, struct str source, struct template_style *out);
 void style_of_jinja(struct str source, struct template_style *out);
 
-/* The reference's choice between a model's TEMPLATE layer (go) and its file's Jinja template: Jinja wins if it can
- * more, or as much where only it renders calls with their results. */
+/* The reference's choice between a model's TEMPLATE layer (go) and its file's Jinja template: Jinja wins if
+ * it can more, or as much where only it renders calls with their results. */
 bool style_prefers_jinja(const struct template_can *jinja, const struct template_can *go);
 
 #endif

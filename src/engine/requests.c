@@ -87,7 +87,8 @@ static enum status prepare_output(struct request *q, const struct template_style
 }
 
 /* The grammar of the answer, if the request asks for one. */
-static enum status prepare_constraint(struct request *q, const struct template_style *style, struct err *err) {
+static enum status prepare_constraint(struct request *q, const struct template_style *style,
+                                      struct err *err) {
     const struct gen_request *r = q->r;
     const struct answer_config c = {r, q->slot->tokenizer, style, &q->tools, begins_with_thought(q, style)};
     const struct grammar_part *part;

@@ -1,12 +1,13 @@
-/* fuzz_output.c - an answer, split in the style of a template: flags, a size of pieces, the template up to a zero
- * byte, the answer. However it is cut, the pieces are the same, and no text comes that was not there. */
+/* fuzz_output.c - an answer, split in the style of a template: flags, a size of pieces, the template up to a
+ * zero byte, the answer. However it is cut, the pieces are the same, and no text comes that was not there. */
 #include "chat/output.h"
 #include "chat/template.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char tools_json[] = "[{\"function\":{\"name\":\"get\"}},{\"function\":{\"name\":\"get_all\",\"parameters\":"
-                                 "{\"type\":\"object\"}}}]";
+static const char tools_json[] =
+    "[{\"function\":{\"name\":\"get\"}},{\"function\":{\"name\":\"get_all\",\"parameters\":"
+    "{\"type\":\"object\"}}}]";
 
 /* Kinds and contents in a row; neighbours of text and of thought become one. */
 static void feed(const struct output_config *c, struct str text, size_t step, struct buf *out) {
@@ -20,7 +21,8 @@ static void feed(const struct output_config *c, struct str text, size_t step, st
             if ((int)p.kind != last || p.kind == OUTPUT_CALL)
                 buf_add_char(out, (char)p.kind);
             last = (int)p.kind;
-            check(p.kind != OUTPUT_CALL || (p.text.n == 0 && p.call.id.n && p.call.name.n && p.call.arguments.n));
+            check(p.kind != OUTPUT_CALL ||
+                  (p.text.n == 0 && p.call.id.n && p.call.name.n && p.call.arguments.n));
             check(p.kind == OUTPUT_CALL || p.text.n);
             n_text += p.text.n;
             buf_add_str(out, p.text);

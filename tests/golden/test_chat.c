@@ -113,7 +113,8 @@ static void test_go(void **state) {
     golden_release(&g);
 }
 
-/* Templates of well-known models carry their own licences: they are used where they lie, beside the project. */
+/* Templates of well-known models carry their own licences: they are used where they lie, beside the project.
+ */
 #define MODELS_CASES "../../../../shared/golden/chat/cases.json"
 
 static void test_models(void **state) {
@@ -137,12 +138,13 @@ static void test_models(void **state) {
 /* A conversation in which an assistant calls a tool, and what stands before that. */
 #define CALLING(with_call, prompt)                                                                           \
     "{\"bos_token\":\"\",\"eos_token\":\"\",\"add_generation_prompt\":" prompt                               \
-    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"d\","          \
-    "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":\"c\"},"   \
-    "\"days\":{\"type\":\"integer\",\"description\":\"n\"}},\"required\":[\"city\"]}}}],"                          \
+    ",\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"d\","       \
+    "\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\",\"description\":"     \
+    "\"c\"},"                                                                                                \
+    "\"days\":{\"type\":\"integer\",\"description\":\"n\"}},\"required\":[\"city\"]}}}],"                    \
     "\"messages\":[{\"role\":\"user\",\"content\":\"Weather in Rome?\"}" with_call "]}"
 #define CALL                                                                                                 \
-    ",{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\","      \
+    ",{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\"," \
     "\"function\":{\"name\":\"get_weather\",\"arguments\":{\"city\":\"Rome <&>\",\"days\":3}}}]}"
 
 static bool render_text(const struct chat_template *t, const char *json, struct buf *out) {
@@ -164,7 +166,8 @@ static i32 calls_read_back(const struct chat_template *t) {
     struct err err;
     i32 n = -1;
     arena_init(&arena, 0);
-    assert_int_equal(chat_tools_read(STR("[{\"function\":{\"name\":\"get_weather\"}}]"), &arena, &tools, &err), OK);
+    assert_int_equal(
+        chat_tools_read(STR("[{\"function\":{\"name\":\"get_weather\"}}]"), &arena, &tools, &err), OK);
     if (render_text(t, CALLING("", "true"), &before) && render_text(t, CALLING(CALL, "false"), &all) &&
         str_starts(buf_str(&all), buf_str(&before))) {
         struct output_config c = {.style = template_style(t), .tools = &tools, .think = true};
@@ -213,8 +216,10 @@ static void test_models_calls(void **state) {
         assert_int_equal(template_open(source, TEMPLATE_JINJA, &t, &err), OK);
         const struct template_style *s = template_style(t);
         i32 n = calls_read_back(t);
-        if (s->can.thinking != known[i].thinks || (known[i].calls && n != 1) || (!known[i].calls && s->can.tools))
-            fail_msg("%s: tools %d, thinking %d, %d calls read", known[i].name, s->can.tools, s->can.thinking, n);
+        if (s->can.thinking != known[i].thinks || (known[i].calls && n != 1) ||
+            (!known[i].calls && s->can.tools))
+            fail_msg("%s: tools %d, thinking %d, %d calls read", known[i].name, s->can.tools, s->can.thinking,
+                     n);
         template_close(t);
     }
     golden_release(&g);

@@ -1,6 +1,6 @@
-/* The grammar of whole answers: what a demanded call may look like in each style, thoughts in front, a format or a
- * call. The vocabulary is the 256 bytes and a few control tokens, so that every text can be fed; what the grammar
- * lets through is then split by the parser of answers, which must find the calls. */
+/* The grammar of whole answers: what a demanded call may look like in each style, thoughts in front, a format
+ * or a call. The vocabulary is the 256 bytes and a few control tokens, so that every text can be fed; what
+ * the grammar lets through is then split by the parser of answers, which must find the calls. */
 #include "../tokenize/sample.h"
 
 #include "chat/answer.h"
@@ -44,11 +44,12 @@ static void start(struct fixture *f, const char *open, const char *close) {
     struct err err;
     *f = (struct fixture){0};
     arena_init(&f->arena, 0);
-    assert_int_equal(chat_tools_read(STR("[{\"function\":{\"name\":\"add\",\"parameters\":{\"type\":\"object\","
-                                         "\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"]}}},"
-                                         "{\"function\":{\"name\":\"now\"}}]"),
-                                     &f->arena, &f->tools, &err),
-                     OK);
+    assert_int_equal(
+        chat_tools_read(STR("[{\"function\":{\"name\":\"add\",\"parameters\":{\"type\":\"object\","
+                            "\"properties\":{\"n\":{\"type\":\"integer\"}},\"required\":[\"n\"]}}},"
+                            "{\"function\":{\"name\":\"now\"}}]"),
+                        &f->arena, &f->tools, &err),
+        OK);
     f->style.call_open = str_of(open);
     f->style.call_close = str_of(close);
     gen_request_init(&f->r);
@@ -65,7 +66,8 @@ static const struct grammar_part *part_of(struct fixture *f) {
     return part;
 }
 
-/* The text's tokens, control ones too, through the grammar; a number of calls, or -1 if the text is not whole. */
+/* The text's tokens, control ones too, through the grammar; a number of calls, or -1 if the text is not
+ * whole. */
 static i32 calls_in(struct fixture *f, const char *text) {
     struct grammar *g;
     struct grammar_run run;
@@ -107,15 +109,18 @@ static void test_tagged(void **state) {
     (void)state;
     start(&f, "<tool_call>", "</tool_call>");
     assert_int_equal(calls_in(&f, "<tool_call>\n" ADD "\n</tool_call>"), 1);
-    assert_int_equal(calls_in(&f, "<tool_call>\n" ADD "\n</tool_call>\n<tool_call>\n" NOW "\n</tool_call>"), 2);
+    assert_int_equal(calls_in(&f, "<tool_call>\n" ADD "\n</tool_call>\n<tool_call>\n" NOW "\n</tool_call>"),
+                     2);
     assert_int_equal(calls_in(&f, "Sure"), -1);
     assert_int_equal(calls_in(&f, ""), -1);
     assert_int_equal(calls_in(&f, "<tool_call>\n" ADD), -1);
     assert_int_equal(calls_in(&f, "<tool_call>\n{\"name\": \"sub\", \"arguments\": {}}\n</tool_call>"), -1);
-    assert_int_equal(calls_in(&f, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"n\":\"1\"}}\n</tool_call>"), -1);
+    assert_int_equal(
+        calls_in(&f, "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"n\":\"1\"}}\n</tool_call>"), -1);
     f.r.single_call = true;
     assert_int_equal(calls_in(&f, "<tool_call>\n" ADD "\n</tool_call>"), 1);
-    assert_int_equal(calls_in(&f, "<tool_call>\n" ADD "\n</tool_call>\n<tool_call>\n" NOW "\n</tool_call>"), -1);
+    assert_int_equal(calls_in(&f, "<tool_call>\n" ADD "\n</tool_call>\n<tool_call>\n" NOW "\n</tool_call>"),
+                     -1);
     f.r.single_call = false;
     f.r.tool_choice = GEN_TOOLS_ONE;
     f.r.tool_choice_name = STR("now");

@@ -1,6 +1,6 @@
-/* Answers split into text, thoughts and calls, in the style that a template has. The templates are our own, with the
- * constructs of the families that their names tell. Every case is fed whole, byte by byte, and cut in two at every
- * place: the result is the same. */
+/* Answers split into text, thoughts and calls, in the style that a template has. The templates are our own,
+ * with the constructs of the families that their names tell. Every case is fed whole, byte by byte, and cut
+ * in two at every place: the result is the same. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,14 +17,14 @@
 #define GO_LIST(before, each, after)                                                                         \
     "{{ if .Tools }}Helpers: {{ .Tools }}{{ end }}{{ range .Messages }}({{ .Role }}){{ .Content }}"          \
     "{{ if .ToolCalls }}" before "{{ range .ToolCalls }}" each "{{ end }}" after "{{ end }}{{ end }}"
-#define NAMED(arguments)                                                                                     \
-    "{\"name\": \"{{ .Function.Name }}\", \"" arguments "\": {{ .Function.Arguments }}}"
+#define NAMED(arguments) "{\"name\": \"{{ .Function.Name }}\", \"" arguments "\": {{ .Function.Arguments }}}"
 #define GO_HERMES GO_LIST("<tool_call>", NAMED("arguments"), "</tool_call>")
 #define GO_BARE GO_LIST("", NAMED("parameters"), "")
 #define GO_MISTRAL GO_LIST("[TOOL_CALLS] [", NAMED("arguments"), "]")
 #define GO_OWN_TAG GO_LIST("!!call ", "{{ .Function.Name }} {{ .Function.Arguments }}", "")
 #define GO_THINKS                                                                                            \
-    "{{ range .Messages }}{{ if .Thinking }}\n<ponder>{{ .Thinking }}</ponder>\n{{ end }}{{ .Content }}{{ end }}"
+    "{{ range .Messages }}{{ if .Thinking }}\n<ponder>{{ .Thinking }}</ponder>\n{{ end }}{{ .Content }}{{ "  \
+    "end }}"
 #define JINJA_HERMES                                                                                         \
     "{% if tools %}{{ tools }}{% endif %}{% for m in messages %}<think>{{ m.t }}</think>{% for c in "        \
     "m.tool_calls %}<tool_call>{\"name\": {{ c.name }}, \"arguments\": {{ c.arguments }}}</tool_call>"       \
@@ -32,12 +32,12 @@
 #define JINJA_LLAMA                                                                                          \
     "{% if tools %}{{ tools }}{% endif %}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}"        \
     "<|python_tag|>{\"name\": {{ c.name }}, \"parameters\": {{ c.arguments }}}{% endif %}{% endfor %}"
-#define JINJA_MISTRAL                                                                                        \
-    "{{ tools }}{% for m in messages %}[TOOL_CALLS]{{ m.tool_calls }}{% endfor %}"
+#define JINJA_MISTRAL "{{ tools }}{% for m in messages %}[TOOL_CALLS]{{ m.tool_calls }}{% endfor %}"
 #define JINJA_PLAIN "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 static const char tools_json[] =
-    "[{\"type\":\"function\",\"function\":{\"name\":\"get\",\"parameters\":{\"type\":\"object\",\"properties\":{}}}},"
+    "[{\"type\":\"function\",\"function\":{\"name\":\"get\",\"parameters\":{\"type\":\"object\","
+    "\"properties\":{}}}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"d\"}},"
     "{\"type\":\"function\",\"function\":{\"name\":\"add\"}}]";
 
@@ -50,13 +50,15 @@ struct fixture {
 
 static void start(struct fixture *f, const char *source) {
     struct err err;
-    enum template_kind kind = strstr(source, "{%") || strstr(source, "{{ tools") ? TEMPLATE_JINJA : TEMPLATE_GO;
+    enum template_kind kind =
+        strstr(source, "{%") || strstr(source, "{{ tools") ? TEMPLATE_JINJA : TEMPLATE_GO;
     *f = (struct fixture){0};
     if (template_open(str_of(source), kind, &f->t, &err) != OK)
         fail_msg("%s", err.text);
     arena_init(&f->arena, 0);
     assert_int_equal(chat_tools_read(STR(tools_json), &f->arena, &f->tools, &err), OK);
-    f->config = (struct output_config){.style = template_style(f->t), .tools = &f->tools, .think = true, .id_seed = 7};
+    f->config = (struct output_config){
+        .style = template_style(f->t), .tools = &f->tools, .think = true, .id_seed = 7};
 }
 
 static void end(struct fixture *f) {
@@ -148,14 +150,19 @@ static void test_hermes(void **state) {
         /* other spellings of a call */
         expect(&f, "<tool_call>{\"name\": \"add\"}</tool_call>", "C:add{}");
         expect(&f, "<tool_call>{\"name\": \"add\", \"arguments\": null}</tool_call>", "C:add{}");
-        expect(&f, "<tool_call>{\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"}</tool_call>", "C:add{\"a\":1}");
+        expect(&f, "<tool_call>{\"name\": \"add\", \"arguments\": \"{\\\"a\\\": 1}\"}</tool_call>",
+               "C:add{\"a\":1}");
         expect(&f, "<tool_call>{\"name\": \"add\", \"arguments\": [1]}</tool_call>",
                "T:{\"name\": \"add\", \"arguments\": [1]}");
-        expect(&f, "<tool_call>{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": {\"a\": 1}}}",
+        expect(&f,
+               "<tool_call>{\"type\": \"function\", \"function\": {\"name\": \"add\", \"parameters\": "
+               "{\"a\": 1}}}",
                "C:add{\"a\":1}");
         expect(&f, "<tool_call>{\"add\": {\"a\": 1}}</tool_call>", "C:add{\"a\":1}");
-        expect(&f, "<tool_call>get_weather\n{\"name\": \"Rome\"}\n</tool_call>", "C:get_weather{\"name\":\"Rome\"}");
-        expect(&f, "<tool_call>add {\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>", "C:add{\"a\":1}");
+        expect(&f, "<tool_call>get_weather\n{\"name\": \"Rome\"}\n</tool_call>",
+               "C:get_weather{\"name\":\"Rome\"}");
+        expect(&f, "<tool_call>add {\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>",
+               "C:add{\"a\":1}");
         f.config.tools = NULL;
         expect(&f, "<tool_call>{}", "T:<tool_call>{}");
         end(&f);
@@ -185,7 +192,8 @@ static void test_bare(void **state) {
     struct fixture f;
     start(&f, JINJA_LLAMA);
     expect(&f, "<|python_tag|>{\"name\": \"add\", \"parameters\": {}}", "C:add{}");
-    expect(&f, "See: <|python_tag|>{\"name\": \"add\", \"parameters\": {}} <|python_tag|>", "T:See: |C:add{}");
+    expect(&f, "See: <|python_tag|>{\"name\": \"add\", \"parameters\": {}} <|python_tag|>",
+           "T:See: |C:add{}");
     expect(&f, "<|python_tag|>print(1)", "T:print(1)");
     end(&f);
 }
@@ -201,7 +209,8 @@ static void test_mistral(void **state) {
         assert_int_equal(f.config.style->short_ids, i == 1); /* Jinja templates check them */
         expect(&f, "[TOOL_CALLS] [" W ", " ADD "]", W_CALL "|" ADD_CALL);
         expect(&f, "[TOOL_CALLS]get_weather[ARGS]{\"city\": \"R\"}", "C:get_weather{\"city\":\"R\"}");
-        expect(&f, "[TOOL_CALLS]get[CALL_ID]abc123[ARGS]{}[TOOL_CALLS]add[ARGS]{\"a\": [1]}", "C:get{}|C:add{\"a\":[1]}");
+        expect(&f, "[TOOL_CALLS]get[CALL_ID]abc123[ARGS]{}[TOOL_CALLS]add[ARGS]{\"a\": [1]}",
+               "C:get{}|C:add{\"a\":[1]}");
         expect(&f, "[TOOLS] [TOOL_CALLS]", "T:[TOOLS] ");
         expect(&f, "Yes.[TOOL_CALLS]nothing[ARGS]{\"a\": 1}", "T:Yes.nothing[ARGS]{\"a\": 1}");
         end(&f);
@@ -325,12 +334,40 @@ static u64 random_next(u64 *s) {
 }
 
 static void test_any_cut(void **state) {
-    static const char *const sources[] = {GO_HERMES, JINJA_HERMES, GO_BARE,    JINJA_LLAMA,  GO_MISTRAL,
+    static const char *const sources[] = {GO_HERMES,     JINJA_HERMES, GO_BARE,   JINJA_LLAMA, GO_MISTRAL,
                                           JINJA_MISTRAL, GO_OWN_TAG,   GO_THINKS, JINJA_PLAIN};
-    static const char *const parts[] = {"<think>", "</think>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "!!call",
-                                        "<|python_tag|>", W, ADD, "{", "}", "[", "]", "\"", "\\", " ", "\n", ",", ";",
-                                        "get", "get_weather", "[ARGS]", "w\xc3\xb6rd ", "<", "</", "<ponder>",
-                                        "</ponder>", "{\"name\": \"get\"}", "[{", "{}", "<tool_call", "a"};
+    static const char *const parts[] = {"<think>",
+                                        "</think>",
+                                        "<tool_call>",
+                                        "</tool_call>",
+                                        "[TOOL_CALLS]",
+                                        "!!call",
+                                        "<|python_tag|>",
+                                        W,
+                                        ADD,
+                                        "{",
+                                        "}",
+                                        "[",
+                                        "]",
+                                        "\"",
+                                        "\\",
+                                        " ",
+                                        "\n",
+                                        ",",
+                                        ";",
+                                        "get",
+                                        "get_weather",
+                                        "[ARGS]",
+                                        "w\xc3\xb6rd ",
+                                        "<",
+                                        "</",
+                                        "<ponder>",
+                                        "</ponder>",
+                                        "{\"name\": \"get\"}",
+                                        "[{",
+                                        "{}",
+                                        "<tool_call",
+                                        "a"};
     u64 seed = 42;
     (void)state;
     for (u32 round = 0; round < 6000; round++) {
@@ -355,8 +392,9 @@ static void test_any_cut(void **state) {
 
 /* Goal: the choice between a layer and the file's template is the reference's. */
 static void test_choice(void **state) {
-    static const struct template_can none, tools = {.tools = true}, round = {.tools = true, .round_trip = true},
-                                           both = {.tools = true, .thinking = true}, insert = {.insert = true};
+    static const struct template_can none,
+        tools = {.tools = true}, round = {.tools = true, .round_trip = true},
+        both = {.tools = true, .thinking = true}, insert = {.insert = true};
     (void)state;
     assert_false(style_prefers_jinja(&none, &none));
     assert_true(style_prefers_jinja(&tools, &none));
@@ -386,15 +424,19 @@ static void test_abilities(void **state) {
     (void)state;
     assert_false(style_of("{{ .System }}{{ .Prompt }}", true).can.tools);
     struct template_can c = style_of("{{ .Tools }}{{ .Suffix }}{{ .Thinking }}", true).can;
-    assert_true(c.tools && c.insert && !c.thinking && !c.round_trip); /* .Thinking of no message has no tags */
+    assert_true(c.tools && c.insert && !c.thinking &&
+                !c.round_trip); /* .Thinking of no message has no tags */
     assert_true(style_of(GO_THINKS, true).can.thinking);
-    assert_false(style_of("{{ range .Messages }}<a>{{ range .Parts }}{{ .Thinking }}{{ end }}</a>{{ end }}", true)
-                     .can.thinking);
+    assert_false(
+        style_of("{{ range .Messages }}<a>{{ range .Parts }}{{ .Thinking }}{{ end }}</a>{{ end }}", true)
+            .can.thinking);
     assert_true(style_of("{{ range .Messages }}<a>{{ with .Thinking }}{{ . }}{{ end }}</a>{{ end }}", true)
                     .can.thinking);
     assert_true(style_of(GO_HERMES "{{ range .Messages }}{{ if eq .Role \"tool\" }}{{ end }}{{ end }}", true)
                     .can.round_trip);
-    c = style_of("{% if tools %}{{ m.tool_calls }}{% if message.role == 'tool' %}{% endif %}{% endif %}", false).can;
+    c = style_of("{% if tools %}{{ m.tool_calls }}{% if message.role == 'tool' %}{% endif %}{% endif %}",
+                 false)
+            .can;
     assert_true(c.tools && c.round_trip && !c.thinking);
     assert_true(style_of("{{ content.split('</think>')[0] }}", false).can.thinking);
     assert_false(style_of("{{ content.split('</think>')[0] }}{{ reasoning_content }}", false).can.thinking);
@@ -408,7 +450,8 @@ static void test_tags(void **state) {
     } cases[] = {
         {GO_HERMES, "<tool_call>"},
         {"{{ range .Messages }}{{ if .Content }}x{{ else if .ToolCalls }} [[{{ end }}{{ end }}", "[["},
-        {"{{ range .Messages }}{{ if .ToolCalls }}{{ range .ToolCalls }}<c>{\"n\"{{ end }}{{ end }}{{ end }}", "<c>"},
+        {"{{ range .Messages }}{{ if .ToolCalls }}{{ range .ToolCalls }}<c>{\"n\"{{ end }}{{ end }}{{ end }}",
+         "<c>"},
         {"{{ if .ToolCalls }}{{ .Content }}<c>{{ end }}", ""}, /* printed before the text */
         {"{{ if .ToolCalls }}{{ if .A }}{{ else }}<e>{{ end }}{{ end }}", "<e>"},
         {"{{ if .ToolCalls }}{{ with .A }}{{ end }}<e>{{ end }}", ""},
@@ -429,7 +472,8 @@ static void test_tags(void **state) {
 
 /* Goal: tools that are none are refused. */
 static void test_tools(void **state) {
-    static const char *const wrong[] = {"{}", "[1]", "[{}]", "[{\"function\":{\"name\":\"\"}}]", "[", "[{\"function\":3}]"};
+    static const char *const wrong[] = {
+        "{}", "[1]", "[{}]", "[{\"function\":{\"name\":\"\"}}]", "[", "[{\"function\":3}]"};
     struct arena a;
     struct chat_tools t;
     struct err err;
@@ -437,6 +481,13 @@ static void test_tools(void **state) {
     arena_init(&a, 0);
     for (u32 i = 0; i < ARRAY_LEN(wrong); i++)
         assert_int_equal(chat_tools_read(str_of(wrong[i]), &a, &t, &err), ERR_INVALID);
+    struct buf many = {0};
+    json_open(&many, '[');
+    for (u32 i = 0; i <= LIMIT_TOOLS; i++)
+        json_raw(&many, STR("{\"function\":{\"name\":\"f\"}}"));
+    json_close(&many, ']');
+    assert_int_equal(chat_tools_read(buf_str(&many), &a, &t, &err), ERR_INVALID);
+    buf_release(&many);
     assert_int_equal(chat_tools_read(STR(tools_json), &a, &t, &err), OK);
     assert_int_equal(t.n, 3);
     assert_true(str_is(t.parameters[0], "{\"type\":\"object\",\"properties\":{}}"));

@@ -1,6 +1,6 @@
-/* Goal: what a request's template makes of sampled tokens: events of text, thoughts and calls; tags that are control
- * tokens; an answer that goes on after an engine's death. Method: a vocabulary of the 256 bytes and a few control
- * tokens, real preparation on a thread, tokens fed by hand. */
+/* Goal: what a request's template makes of sampled tokens: events of text, thoughts and calls; tags that are
+ * control tokens; an answer that goes on after an engine's death. Method: a vocabulary of the 256 bytes and a
+ * few control tokens, real preparation on a thread, tokens fed by hand. */
 #include "../tokenize/sample.h"
 
 #include <poll.h>
@@ -8,7 +8,8 @@
 #include "engine/requests.h"
 
 #define TEMPLATE                                                                                             \
-    "{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}{{ if .Thinking }}<think>{{ .Thinking }}</think>{{ end " \
+    "{{ if .Tools }}{{ .Tools }}{{ end }}{{ range .Messages }}{{ if .Thinking }}<think>{{ .Thinking "        \
+    "}}</think>{{ end "                                                                                      \
     "}}{{ .Content }}{{ if .ToolCalls }}<tool_call>{{ .ToolCalls }}</tool_call>{{ end }}{{ end }}"
 #define TOOLS "[{\"function\":{\"name\":\"add\"}}]"
 #define CALL "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>"
@@ -82,7 +83,8 @@ static struct request *make(struct gen_request r) {
 
 static void note(struct buf *b, const struct gen_event *e) {
     if (e->kind == GEN_TOOL)
-        buf_printf(b, "(%.*s %.*s %.*s)", STR_FMT(e->tool.name), STR_FMT(e->tool.arguments), STR_FMT(e->tool.id));
+        buf_printf(b, "(%.*s %.*s %.*s)", STR_FMT(e->tool.name), STR_FMT(e->tool.arguments),
+                   STR_FMT(e->tool.id));
     else if (e->text.n)
         buf_printf(b, "%s%.*s", e->kind == GEN_THINK ? "~" : "", STR_FMT(e->text));
 }
@@ -119,7 +121,8 @@ static void expect(struct gen_request r, const char *text, const char *want) {
     struct request *q = make(r);
     answer(text, &ids);
     assert_int_equal(feed(q, &ids, 0, &got), SCHED_FINISH);
-    for (size_t at; (at = str_find(buf_str(&got), STR(" call_"), 0)) != SIZE_MAX;) { /* ids change with the prompt */
+    for (size_t at;
+         (at = str_find(buf_str(&got), STR(" call_"), 0)) != SIZE_MAX;) { /* ids change with the prompt */
         memmove(got.p + at, got.p + at + 14, got.n - at - 14);
         got.n -= 14;
     }
@@ -132,11 +135,13 @@ static void expect(struct gen_request r, const char *text, const char *want) {
 static void test_events(void **state) {
     (void)state;
     struct gen_request r = request_of(TEMPLATE, TOOLS);
-    expect(r, "<think>hm</think>\nyes <|hidden|>" CALL "\n" CALL "!", "~h~myes (add {\"a\":1})(add {\"a\":1})!");
+    expect(r, "<think>hm</think>\nyes <|hidden|>" CALL "\n" CALL "!",
+           "~h~myes (add {\"a\":1})(add {\"a\":1})!");
     r.think = GEN_THINK_OFF;
     expect(r, "<think>hm</think>yes", "yes");
     r.tool_choice = GEN_TOOLS_NONE;
-    expect(r, CALL, "{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>"); /* a control token stays hidden */
+    expect(r, CALL,
+           "{\"name\": \"add\", \"arguments\": {\"a\": 1}}</tool_call>"); /* a control token stays hidden */
     r = request_of("{{ .Prompt }}", "");
     expect(r, "<think>hm", "<think>hm");
     r = request_of(TEMPLATE "<think>", "");
@@ -206,7 +211,9 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_events),  cmocka_unit_test(test_single_call), cmocka_unit_test(test_resumption),
+        cmocka_unit_test(test_events),
+        cmocka_unit_test(test_single_call),
+        cmocka_unit_test(test_resumption),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, slot_make, slot_drop);
