@@ -9,8 +9,10 @@
 #define LIMIT_HEADER_BYTES (16u << 10)
 /* Until the whole header is there: slow header attacks hold a connection, nothing else. */
 #define LIMIT_HEADER_MS 8000u
-/* A body must make progress within this time. */
+/* A body that is not complete must grow by this much within this time: a byte now and then holds a connection,
+ * and memory, like none at all; the slowest lines are ten times as fast. */
 #define LIMIT_BODY_STALL_MS 10000u
+#define LIMIT_BODY_STALL_BYTES 4096u
 /* All bodies in memory at once: eight of the largest; beyond it a request gets 503. */
 #define LIMIT_BODIES_BYTES ((size_t)LIMIT_BODY_BYTES * 8)
 /* Kept-alive connections between requests: longer than the 90 s after which Go's client lets go itself, so

@@ -77,15 +77,28 @@ static void on_disconnect(uv_poll_t *watch, int status, int events) {
 
 /* --- deadlines --- */
 
+/* The library has no answer for a request that it does not have yet. Nothing else has been written for it. A
+ * connection without a request line may be one that a client keeps ready: it is closed without a word. */
+static void answer_late(const struct conn *k) {
+    static const char text[] =
+        "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json; charset=utf-8\r\n"
+        "Content-Length: 46\r\nConnection: close\r\n\r\n"
+        "{\"error\":\"the request did not arrive in time\"}";
+    if (k->r && !k->r->delivered && !k->r->answered)
+        (void)!send(k->fd, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static void on_deadline(uv_timer_t *t) {
     struct conn *k = t->data;
     struct http_request *r = k->r;
     /* A suspended body waits for us, not for the client. */
-    if (r && r->begun && (r->body_bytes != k->body_mark || r->suspended)) {
+    bool moves = r && r->begun && r->body_bytes - k->body_mark >= k->d->limit.body_stall_bytes;
+    if (moves || (r && r->begun && r->suspended)) {
         k->body_mark = r->body_bytes;
         conn_deadline_set(k, k->d->limit.body_stall_ms);
         return;
     }
+    answer_late(k);
     conn_cut(k);
 }
 

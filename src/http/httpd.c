@@ -76,6 +76,8 @@ static void limits_fill(struct httpd_options *o) {
         o->header_ms = LIMIT_HEADER_MS;
     if (!o->body_stall_ms)
         o->body_stall_ms = LIMIT_BODY_STALL_MS;
+    if (!o->body_stall_bytes)
+        o->body_stall_bytes = LIMIT_BODY_STALL_BYTES;
     if (!o->idle_ms)
         o->idle_ms = LIMIT_IDLE_MS;
     if (!o->stream_stall_ms)

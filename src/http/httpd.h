@@ -7,8 +7,8 @@
  * on_gone (exactly once for each on_body or on_begin that said true, always last).
  *
  * What never reaches the handler, and its answer {"error":"..."}: ambiguous framing, a bad path, a missing
- * Host (400), a body over the limit (413), no room for another body (503), oversized headers (431); slow
- * headers and stalled bodies are cut. A client that closes or half-closes its side while its request waits or
+ * Host (400), a body over the limit (413), no room for another body (503), oversized headers (431), slow
+ * headers and bodies that stall or trickle (408, then cut). A client that closes or half-closes its side while its request waits or
  * streams is gone: on_gone comes within the same turn of the loop. */
 #ifndef MINKA_HTTPD_H
 #define MINKA_HTTPD_H
@@ -43,6 +43,7 @@ struct httpd_options {
     size_t bodies_bytes_max; /* LIMIT_BODIES_BYTES, over all requests */
     u32 header_ms;           /* LIMIT_HEADER_MS */
     u32 body_stall_ms;       /* LIMIT_BODY_STALL_MS */
+    u32 body_stall_bytes;    /* LIMIT_BODY_STALL_BYTES */
     u32 idle_ms;             /* LIMIT_IDLE_MS */
     u32 stream_stall_ms;     /* LIMIT_STREAM_STALL_MS; rounded up to whole seconds */
     u32 connections_max;     /* LIMIT_CONNECTIONS */

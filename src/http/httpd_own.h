@@ -75,7 +75,7 @@ struct http_request {
     bool delivered; /* on_body was called, on_gone is due */
     bool told;      /* on_gone was called */
     bool suspended; /* in libmicrohttpd */
-    bool answered;  /* reply or stream_begin was called */
+    bool answered;  /* reply or stream_begin was called, or it is refused */
     bool streaming; /* answered by stream_begin */
     bool ended;     /* stream_end was called */
     bool aborted;   /* stream_abort was called */

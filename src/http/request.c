@@ -135,6 +135,7 @@ static enum MHD_Result reject(struct http_request *r, u32 status) {
     response_add(m, "Connection", "close");
     if (status == 503)
         response_add(m, "Retry-After", "1");
+    r->answered = true;
     return response_queue(r, status, m);
 }
 

@@ -343,6 +343,8 @@ int main(int argc, char **argv) {
             o.header_ms = (u32)v;
         else if (!strncmp(argv[i], "stall=", 6))
             o.body_stall_ms = (u32)v;
+        else if (!strncmp(argv[i], "moving=", 7))
+            o.body_stall_bytes = (u32)v;
         else if (!strncmp(argv[i], "idle=", 5))
             o.idle_ms = (u32)v;
         else if (!strncmp(argv[i], "stream=", 7))

@@ -680,6 +680,27 @@ def slow_headers(server):
 
 
 @test("stall=400")
+def trickling_body(server):
+    """A byte now and then is no progress: the connection is not held by it. The answer says why."""
+    for head, drip in (b"Content-Length: 100000\r\n\r\n", b"x"), (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"):
+        with server.connect() as s:
+            s.sendall(b"POST /x HTTP/1.1\r\n" + HOST + head)
+            began = now_ms()
+            while not select.select([s], [], [], 0.1)[0]:
+                s.sendall(drip)
+                assert now_ms() - began < 1900
+            r = response(s)
+            assert r.status == 408 and json.loads(r.body)["error"], r
+            assert closed_after(s) < 1000
+    with server.connect() as s:  # enough at a time may take as long as it wants
+        s.sendall(b"POST /x HTTP/1.1\r\n" + HOST + b"Content-Length: 40000\r\n\r\n")
+        for _ in range(10):
+            time.sleep(0.12)
+            s.sendall(bytes(4000))
+        assert json.loads(response(s).body)["bytes"] == 40000
+
+
+@test("stall=400", "moving=1")
 def stalled_body(server):
     for head in b"Content-Length: 100000\r\n\r\n1234", b"Transfer-Encoding: chunked\r\n\r\n4\r\n1234\r\n":
         with server.connect() as s:

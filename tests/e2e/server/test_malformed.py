@@ -224,7 +224,7 @@ def test_limits_have_answers():
 def test_slow_clients_are_let_go():
     """Headers and bodies that trickle are cut within 10 seconds and do not keep others waiting."""
     trickles = {"headers": (b"GET / HTTP/1.1\r\n" + HOST, b"X"),
-                "body": (POST + b"Content-Length: 100000\r\n\r\n", None),
+                "body": (POST + b"Content-Length: 100000\r\n\r\n", b"x"),
                 "nothing": (b"", None)}
     with Server({"m": TINY}) as s:
         open_ones = {}
@@ -233,7 +233,7 @@ def test_slow_clients_are_let_go():
             c.sendall(start)
             c.setblocking(False)
             open_ones[name] = c
-        began, closed, slowest = time.monotonic(), {}, 0
+        began, closed, said, slowest = time.monotonic(), {}, set(), 0
         while len(closed) < len(trickles) and time.monotonic() - began < 14:
             for name, c in open_ones.items():
                 if name in closed:
@@ -241,7 +241,11 @@ def test_slow_clients_are_let_go():
                 try:
                     if trickles[name][1]:
                         c.send(trickles[name][1])
-                    if c.recv(4096) == b"":
+                    got = c.recv(4096)
+                    if got:
+                        assert got.startswith(b"HTTP/1.1 408 ") and name != "nothing", (name, got)
+                        said.add(name)
+                    else:
                         closed[name] = time.monotonic() - began
                 except BlockingIOError:
                     pass
@@ -254,6 +258,7 @@ def test_slow_clients_are_let_go():
         print("# closed after " + ", ".join(f"{n} {t:.1f} s" for n, t in closed.items()))
         assert set(closed) == set(trickles) and max(closed.values()) < 10.9, closed
         assert slowest < 2, slowest
+        assert said == {"headers", "body"}, said
         for c in open_ones.values():
             c.close()
 
