@@ -25,6 +25,7 @@ struct prefetch {
     const u8 *const *at;
     u32 n, n_early;
     size_t step;
+    bool far; /* to L2 only: the rows lie so that their lines drive each other out of L1 */
 };
 
 ALWAYS_INLINE void prefetch_4(const u8 *p, size_t step) {
@@ -39,10 +40,21 @@ ALWAYS_INLINE void prefetch_4(const u8 *p, size_t step) {
     for (e += (pf).n; e >= (n_blocks); e -= (n_blocks))                                                      \
         prefetch_4(*(pf).at++, (pf).step);
 
+/* Fetches the next group. */
+ALWAYS_INLINE void prefetch_next(struct prefetch *pf) {
+    const u8 *p = *pf->at++;
+    if (!pf->far) {
+        prefetch_4(p, pf->step);
+        return;
+    }
+    for (u32 i = 0; i < 4; i++)
+        _mm_prefetch((const char *)p + i * pf->step, _MM_HINT_T1);
+}
+
 /* Fetches up to two groups of the early lines. */
 ALWAYS_INLINE void prefetch_early(struct prefetch *pf) {
     for (u32 i = 0; i < 2 && pf->n_early > 0; i++, pf->n_early--, pf->n--)
-        prefetch_4(*pf->at++, pf->step);
+        prefetch_next(pf);
 }
 
 /* A slice of a matrix. */
