@@ -18,6 +18,11 @@
 /* About 200 us of pauses: longer than a futex wake takes on a virtual machine (about 50 us), so that
  * the gaps between the regions of a step never put a worker to sleep. */
 #define SPIN_PAUSES 20000u
+/* A worker without work offers its processor to others after this long (the gap between two regions is shorter),
+ * and then again and again. If there are none that costs a fraction of a microsecond; if the owner itself is waiting
+ * for this processor, or the last chunk's thread, the region would stand still until the worker sleeps. */
+#define PATIENT_PAUSES 1500u
+#define YIELD_PAUSES 128u
 /* The owner waits this long for the last chunks before it offers its processor to their threads. */
 #define OWNER_PAUSES 1500u
 
@@ -94,6 +99,8 @@ static void *worker_main(void *arg) {
         } else if (++idle > SPIN_PAUSES) {
             sleep_until_work(t);
             idle = 0;
+        } else if (idle > PATIENT_PAUSES && idle % YIELD_PAUSES == 0) {
+            sched_yield();
         } else {
             _mm_pause();
         }

@@ -1,4 +1,5 @@
 /* The compute team. Built with -Db_sanitize=thread the same tests look for races. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -141,10 +142,60 @@ static void ends_at_once(void **state) {
     }
 }
 
+static f64 process_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (f64)t.tv_sec + (f64)t.tv_nsec * 1e-9;
+}
+
+static void work(void *arg, u32 chunk, u32 thread) {
+    (void)thread;
+    u64 *sums = arg, x = chunk + 1;
+    for (u32 i = 0; i < 2000; i++)
+        x = x * 6364136223846793005u + (x >> 33);
+    sums[chunk] = x;
+}
+
+/* Processor time of regions as a step has them, the owner alone busy between two. */
+static f64 seconds_with(u32 threads) {
+    u64 sums[32];
+    struct team *t = team_new(threads);
+    f64 start = process_seconds();
+    for (u32 i = 0; i < 2000; i++) {
+        team_run(t, work, sums, ARRAY_LEN(sums));
+        work(sums, 0, 0);
+    }
+    f64 seconds = process_seconds() - start;
+    team_free(t);
+    return seconds;
+}
+
+/* Goal: where the system gives a team of four one processor only, its threads don't take the time for waiting from
+ * those that have work. Processor time, so that other processes don't matter. */
+static void one_processor_for_all(void **state) {
+    (void)state;
+    cpu_set_t before, one;
+    f64 lone = 1e9, team = 1e9;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    for (int i = 0; CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &before))
+            CPU_SET(i, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    for (u32 i = 0; i < 3; i++) {
+        lone = MIN(lone, seconds_with(1));
+        team = MIN(team, seconds_with(4));
+    }
+    sched_setaffinity(0, sizeof before, &before);
+    print_message("one thread %.3f s, four on one processor %.3f s\n", lone, team);
+    assert_true(team < 1.5 * lone);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_chunk_once), cmocka_unit_test(regions_in_a_row), cmocka_unit_test(workers_take_part),
         cmocka_unit_test(limit),           cmocka_unit_test(ends_at_once),
+        cmocka_unit_test(one_processor_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
