@@ -140,8 +140,11 @@ static void io_sampling(struct io *io, struct gen_sampling *s) {
 static void io_inputs(struct io *io, struct gen_request *r) {
     struct gen_input *inputs = io_array(io, r->inputs, &r->n_inputs, sizeof *inputs, 8);
     for (u32 i = 0; i < r->n_inputs; i++) {
-        io_str(io, &inputs[i].text);
-        io_ids(io, &inputs[i].ids, &inputs[i].n_ids);
+        struct gen_input in = io->out ? inputs[i] : (struct gen_input){0};
+        io_str(io, &in.text);
+        io_ids(io, &in.ids, &in.n_ids);
+        if (!io->out) /* written inputs may lie in constant memory */
+            inputs[i] = in;
     }
     r->inputs = inputs;
     if (!io->out && r->n_inputs > LIMIT_EMBED_INPUTS)

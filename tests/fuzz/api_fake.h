@@ -92,6 +92,7 @@ struct fake {
     struct api *api;
     struct api_sink sink; /* of the request that runs; on_event NULL if none does */
     bool load_only, render_only;
+    u32 n_inputs, n_vectors;
     char folder[64];
 };
 
@@ -106,6 +107,7 @@ static void request_check(const struct gen_request *r) {
     check(s->top_k >= 0 && s->repeat_last_n >= 0 && s->repeat_last_n <= (i32)r->num_ctx);
     check(r->n_stop <= LIMIT_STOPS && r->n_messages <= LIMIT_MESSAGES &&
           r->top_logprobs <= LIMIT_TOP_LOGPROBS);
+    check(r->n_inputs <= LIMIT_EMBED_INPUTS && (r->form == GEN_FORM_EMBED || r->n_inputs == 0));
     check(r->n_context <= LIMIT_NUM_CTX && r->n_resume == 0);
     for (u32 i = 0; i < r->n_stop; i++)
         check(r->stop[i].n > 0 && r->stop[i].n <= LIMIT_STOP_BYTES);
@@ -131,6 +133,8 @@ static enum status fake_generate(void *ctx, const struct store_model *m, struct 
     fake.sink = sink;
     fake.load_only = r->load_only;
     fake.render_only = r->render_only;
+    fake.n_inputs = r->load_only ? 0 : r->n_inputs;
+    fake.n_vectors = 0;
     return OK;
 }
 

@@ -7,6 +7,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size);
 
 static const char *const routes[] = {"/api/generate", "/api/chat", "/v1/chat/completions", "/v1/completions",
                                      "/api/show"};
+/* Picked by bytes from 128 on. */
+static const char *const embed_routes[] = {"/api/embed", "/api/embeddings", "/v1/embeddings"};
 
 enum {
     EVENT_THINK = 1,
@@ -29,6 +31,9 @@ static bool event_send(enum gen_event_kind kind, struct str text, bool logprobs)
         e.logprobs = &p, e.n_logprobs = 1;
     if (kind == GEN_TOOL)
         e.tool = (struct gen_tool_call){text, text, STR("{\"a\":\"<&>\"}")}, e.text = STR_NONE;
+    static const f32 vectors[][3] = {{1, -2, 0.25f}, {0, 0, 0}, {1, NAN, 2}};
+    if (kind == GEN_VECTOR)
+        e.input = fake.n_vectors++, e.vector = vectors[text.n % 3], e.n_vector = 3, e.text = STR_NONE, e.n_ids = 0;
     if (kind == GEN_ERROR)
         e.status = ERR_CORRUPT;
     if (kind == GEN_DONE)
@@ -44,6 +49,8 @@ static void events_play(u8 events, struct str text) {
     bool logprobs = events & EVENT_LOGPROBS;
     if (!fake.load_only && !fake.render_only && !(events & EVENT_EMPTY)) {
         event_send(GEN_STARTED, STR_NONE, false);
+        while (fake.n_vectors < fake.n_inputs && event_send(GEN_VECTOR, text, false))
+            ;
         if (events & EVENT_THINK)
             event_send(GEN_THINK, text, logprobs);
         event_send(GEN_TEXT, text, logprobs);
@@ -59,7 +66,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size) {
         return 0;
     fake_open();
     fake.sink.on_event = NULL;
-    struct http_request r = {.method = STR("POST"), .path = str_of(routes[data[0] % ARRAY_LEN(routes)])};
+    const char *path = data[0] < 128 ? routes[data[0] % ARRAY_LEN(routes)] : embed_routes[data[0] % ARRAY_LEN(embed_routes)];
+    struct http_request r = {.method = STR("POST"), .path = str_of(path)};
     struct str body = {(const char *)data + 2, size - 2};
     struct httpd_handler h = api_handler(fake.api);
     h.on_body(h.ctx, &r, body);

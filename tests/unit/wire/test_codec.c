@@ -51,6 +51,9 @@ static struct wire_message event_message(enum gen_event_kind kind) {
         e->counts = (struct gen_counts){1, 2, 3, 4, 5, 6, 7, 8};
     if (kind == GEN_DONE)
         e->reason = GEN_LENGTH, e->context = ids, e->n_context = 3, e->logits_hash = 0x0123456789abcdefull;
+    static const f32 vector[] = {0.5f, -1, 3};
+    if (kind == GEN_VECTOR)
+        e->input = 4, e->vector = vector, e->n_vector = 3;
     if (kind == GEN_ERROR)
         e->status = ERR_BUSY;
     return m;
@@ -58,8 +61,13 @@ static struct wire_message event_message(enum gen_event_kind kind) {
 
 static u32 all_messages(struct wire_message *out) {
     u32 n = 0;
+    static const struct gen_input inputs[] = {{.text = STR("the river")}, {.ids = ids, .n_ids = 3}};
     out[n++] = generate_message();
-    for (enum gen_event_kind k = GEN_QUEUED; k <= GEN_ERROR; k++)
+    out[n] = generate_message();
+    out[n].generate.request.form = GEN_FORM_EMBED;
+    out[n].generate.request.inputs = inputs;
+    out[n++].generate.request.n_inputs = 2;
+    for (enum gen_event_kind k = GEN_QUEUED; k <= GEN_VECTOR; k++)
         out[n++] = event_message(k);
     out[n++] = (struct wire_message){.type = WIRE_MODEL, .model = {7, {1, 2, 3}, STR("m:latest"), 1ull << 40}};
     out[n++] = (struct wire_message){.type = WIRE_CANCEL, .stream_id = 5};
@@ -72,7 +80,7 @@ static u32 all_messages(struct wire_message *out) {
 
 static void test_round_trip(void **state) {
     (void)state;
-    struct wire_message all[16];
+    struct wire_message all[24];
     u32 n = all_messages(all);
     for (u32 i = 0; i < n; i++) {
         struct buf first = {0}, second = {0};
@@ -114,7 +122,7 @@ static void test_fields_arrive(void **state) {
 
 static void test_damage_gives_a_status(void **state) {
     (void)state;
-    struct wire_message all[16], back;
+    struct wire_message all[24], back;
     u32 n = all_messages(all), n_refused = 0;
     struct err err;
     for (u32 i = 0; i < n; i++) {
