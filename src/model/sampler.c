@@ -35,6 +35,7 @@ struct candidate {
 struct scratch {
     f32 *x;              /* [n_vocab] logits after penalties and mask */
     u32 *ids;            /* [n_vocab] */
+    u32 *allowed;        /* [n_vocab] tokens of x, if there is a mask */
     struct candidate *c; /* [n_vocab] */
 };
 
@@ -143,7 +144,7 @@ void sampler_rollback(struct sampler *s, u32 snapshot) {
 
 /* --- logits after penalties and mask --- */
 size_t sampler_scratch_bytes(u32 n_vocab) {
-    return (size_t)n_vocab * (sizeof(struct candidate) + sizeof(u32) + sizeof(f32)) + 64;
+    return (size_t)n_vocab * (sizeof(struct candidate) + 2 * sizeof(u32) + sizeof(f32)) + 64;
 }
 
 static struct scratch scratch_at(void *mem, u32 n_vocab) {
@@ -152,6 +153,7 @@ static struct scratch scratch_at(void *mem, u32 n_vocab) {
     t.c = (struct candidate *)(void *)at;
     t.x = (f32 *)(void *)(t.c + n_vocab);
     t.ids = (u32 *)(void *)(t.x + n_vocab);
+    t.allowed = t.ids + n_vocab;
     return t;
 }
 
@@ -166,39 +168,28 @@ static void penalize(const struct sampler *s, f32 *x) {
     }
 }
 
-/* Up to 32 logits under one word of a mask. Most words are all ones or all zeros. */
-static void copy_allowed(const f32 *x, u32 n, u32 allowed, f32 *out) {
-    if (allowed == UINT32_MAX) {
-        memcpy(out, x, n * sizeof *out);
-        return;
-    }
-    for (u32 i = 0; i < n; i++)
-        out[i] = -INFINITY;
-    for (; allowed; allowed &= allowed - 1) {
-        u32 i = (u32)__builtin_ctz(allowed);
-        if (i < n)
-            out[i] = x[i];
-    }
-}
-
-/* The logits to choose from: the given ones where nothing changes them, else a copy. */
-static const f32 *adjust(const struct sampler *s, const f32 *logits, const u32 *mask, f32 *copy) {
-    if (!s->penalties && !mask)
-        return logits;
-    if (s->penalties) {
-        memcpy(copy, logits, s->n_vocab * sizeof *copy);
-        penalize(s, copy);
-        logits = copy;
-    }
-    for (u32 i = 0; mask && i < s->n_vocab; i += 32) {
-        f32 word[32]; /* logits may be the copy itself */
-        u32 n = MIN(s->n_vocab - i, 32u);
-        if (mask[i / 32] == UINT32_MAX && logits == copy)
+/* The logits under a mask, packed, with their tokens; in and out may be the same array. Returns their number.
+ */
+static u32 pack(const f32 *in, u32 n_vocab, const u32 *mask, f32 *out, u32 *tokens) {
+    u32 n = 0;
+    for (u32 i = 0; i < n_vocab; i += 32) {
+        u32 left = n_vocab - i, word = mask[i / 32];
+        if (left < 32)
+            word &= (1u << left) - 1;
+        if (word == UINT32_MAX) {
+            memmove(out + n, in + i, 32 * sizeof *out);
+            for (u32 k = 0; k < 32; k++)
+                tokens[n + k] = i + k;
+            n += 32;
             continue;
-        copy_allowed(logits + i, n, mask[i / 32], word);
-        memcpy(copy + i, word, n * sizeof *copy);
+        }
+        for (; word; word &= word - 1) {
+            u32 token = i + (u32)__builtin_ctz(word);
+            out[n] = in[token];
+            tokens[n++] = token;
+        }
     }
-    return copy;
+    return n;
 }
 
 /* --- selection --- */
@@ -322,8 +313,8 @@ static f64 weigh(struct candidate *c, u32 n, f32 max, f64 temperature) {
 }
 
 /* Keeps the tokens whose surprise -log p is nearest to the expected one until they hold typical_p of the mass
- * (Meister et al. 2022, "Locally typical sampling"). In any order, out best first. The nearest come from a heap:
- * of a whole vocabulary only those that are kept are put in order. */
+ * (Meister et al. 2022, "Locally typical sampling"). In any order, out best first. The nearest come from a
+ * heap: of a whole vocabulary only those that are kept are put in order. */
 static u32 keep_typical(struct candidate *c, u32 n, f32 max, f64 typical_p) {
     f64 sum = weigh(c, n, max, 1), weighted = 0, mass = 0;
     for (u32 i = 0; i < n; i++)
@@ -377,20 +368,21 @@ static u32 select_mass(const struct kern *k, const f32 *x, u32 n, f32 max, f64 t
 }
 
 /* Candidates after all filters. Best first if any filter was on, else in order of ids. */
-static u32 filter(struct sampler *s, const struct kern *k, const f32 *x, f32 max, struct scratch *t) {
+static u32 filter(struct sampler *s, const struct kern *k, const f32 *x, u32 n_x, f32 max,
+                  struct scratch *t) {
     const struct gen_sampling *p = &s->p;
     bool typical = p->typical_p < 1, top_p = p->top_p < 1;
     u32 n;
-    if (p->top_k > 0 && (u32)p->top_k < s->n_vocab) {
-        n = select_best(k, x, s->n_vocab, (u32)p->top_k, max, &s->width_hint, t);
+    if (p->top_k > 0 && (u32)p->top_k < n_x) {
+        n = select_best(k, x, n_x, (u32)p->top_k, max, &s->width_hint, t);
     } else if (top_p && !typical) {
-        n = select_mass(k, x, s->n_vocab, max, MAX(0.0, (f64)p->top_p), t);
+        n = select_mass(k, x, n_x, max, MAX(0.0, (f64)p->top_p), t);
         top_p = false;
     } else if (p->min_p > 0 && !typical) {
-        n = take_above(k, x, s->n_vocab, max + (f32)fm_log(MIN(1.0, (f64)p->min_p)), t);
+        n = take_above(k, x, n_x, max + (f32)fm_log(MIN(1.0, (f64)p->min_p)), t);
         sort(t->c, n, better);
     } else {
-        n = take_all(x, s->n_vocab, t);
+        n = take_all(x, n_x, t);
     }
     if (typical)
         n = keep_typical(t->c, n, max, MAX(0.0, (f64)p->typical_p));
@@ -436,27 +428,26 @@ static void fill_logprobs(const struct kern *k, const f32 *logits, u32 n_vocab, 
     }
 }
 
-/* When no logit is a number: any token will do, if it is allowed. */
-static u32 first_allowed(const u32 *mask, u32 n_vocab) {
-    for (u32 i = 0; mask && i < n_vocab; i++)
-        if (mask[i / 32] >> (i % 32) & 1)
-            return i;
-    return 0;
-}
-
 void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u32 position, const u32 *mask,
                   u32 n_top, bool want_logprob, void *mem, struct sampler_pick *out) {
     struct scratch t = scratch_at(mem, s->n_vocab);
     memset(out, 0, sizeof *out);
-    const f32 *x = adjust(s, logits, mask, t.x);
+    const f32 *x = logits;
+    u32 n = s->n_vocab, chosen;
     f32 max;
-    u32 best = argmax(x, s->n_vocab, &max);
-    if (max == -INFINITY)
-        out->token = first_allowed(mask, s->n_vocab);
-    else if (s->p.temperature > 0 && max < INFINITY)
-        out->token = draw(s, t.c, filter(s, k, x, max, &t), position);
-    else
-        out->token = best;
+    if (s->penalties) {
+        memcpy(t.x, logits, n * sizeof *t.x);
+        penalize(s, t.x);
+        x = t.x;
+    }
+    if (mask) {
+        n = pack(x, n, mask, t.x, t.allowed);
+        x = t.x;
+    }
+    chosen = argmax(x, n, &max); /* the first if no logit is a number: any token will do, if it is allowed */
+    if (s->p.temperature > 0 && max > -INFINITY && max < INFINITY)
+        chosen = draw(s, t.c, filter(s, k, x, n, max, &t), position);
+    out->token = mask ? t.allowed[chosen] : chosen;
     if (want_logprob || n_top)
         fill_logprobs(k, logits, s->n_vocab, n_top, &t, out);
 }
