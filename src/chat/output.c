@@ -201,37 +201,62 @@ static bool step_start(struct output *o, bool last) {
     return true;
 }
 
+#define TAGS 3u /* the last one closes */
+
+static struct str tag_at(const struct output *o, u32 i) {
+    const struct str tags[TAGS] = {o->style.call_open, o->style.call_other, o->style.call_close};
+    return o->c.tools ? tags[i] : STR_NONE;
+}
+
+/* The first tag in s, of several at one place the longest; *at SIZE_MAX if there is none. */
+static u32 tag_find(const struct output *o, struct str s, size_t *at) {
+    u32 which = 0;
+    *at = SIZE_MAX;
+    for (u32 i = 0; i < TAGS; i++) {
+        size_t found = tag_at(o, i).n ? str_find(s, tag_at(o, i), 0) : SIZE_MAX;
+        if (found > *at || (found == *at && tag_at(o, i).n <= tag_at(o, which).n))
+            continue;
+        *at = found;
+        which = i;
+    }
+    return which;
+}
+
 /* Releases text up to the first tag. A closing tag that closes nothing is dropped. */
 static bool step_text(struct output *o, bool last) {
-    const struct str tags[] = {o->style.call_open, o->style.call_other, o->style.call_close};
-    size_t first = SIZE_MAX, hold = 0;
-    u32 which = 0;
-    for (u32 i = 0; o->c.tools && i < ARRAY_LEN(tags); i++) {
-        size_t at = tags[i].n ? str_find(held(o), tags[i], 0) : SIZE_MAX;
-        hold = MAX(hold, overlap(o, tags[i]));
-        if (at < first) {
-            first = at;
-            which = i;
-        }
-    }
-    if (first == SIZE_MAX) {
-        release(o, OUTPUT_TEXT, o->held.n - (last ? 0 : hold));
+    size_t first, hold = 0;
+    u32 which = tag_find(o, held(o), &first);
+    for (u32 i = 0; !last && i < TAGS; i++)
+        hold = MAX(hold, overlap(o, tag_at(o, i)));
+    /* What is held at the end may be a tag in front of the one found, or a longer one. */
+    if (first == SIZE_MAX || (hold && o->held.n - hold <= first)) {
+        release(o, OUTPUT_TEXT, o->held.n - hold);
         return false;
     }
     release(o, OUTPUT_TEXT, first);
-    buf_consume(&o->held, tags[which].n);
-    if (which < 2)
+    buf_consume(&o->held, tag_at(o, which).n);
+    if (which + 1 < TAGS)
         call_begin(o, false);
     return true;
 }
 
 /* --- calls --- */
 
+/* The first n bytes held, which are no call: text, without the tags in it. */
+static void release_plain(struct output *o, size_t n) {
+    size_t at, end = o->held.n - n;
+    while (o->held.n > end) {
+        u32 which = tag_find(o, str_slice(held(o), 0, o->held.n - end), &at);
+        release(o, OUTPUT_TEXT, MIN(at, o->held.n - end));
+        buf_consume(&o->held, at == SIZE_MAX ? 0 : tag_at(o, which).n);
+    }
+}
+
 /* The region is over; what is left of it is text, unless calls came before in it, or in the answer if that is
  * over: then it is a call that was cut off. */
 static void call_end(struct output *o, size_t n, enum state next, bool last) {
     if (o->n_region == 0 && !(last && o->n_calls))
-        release(o, OUTPUT_TEXT, n);
+        release_plain(o, n);
     else
         buf_consume(&o->held, n);
     o->state = next;
@@ -282,18 +307,29 @@ static bool call_char(struct output *o, bool last) {
     return true;
 }
 
+/* Any tag at `at`. */
+static enum looked look_tags(const struct output *o, enum looked *close) {
+    enum looked all = LOOKED_NOTHING;
+    *close = look_tag(o, tag_at(o, TAGS - 1));
+    for (u32 i = 0; i < TAGS; i++) {
+        enum looked one = look_tag(o, tag_at(o, i));
+        if (one == LOOKED_MORE || all == LOOKED_NOTHING)
+            all = one;
+    }
+    return all;
+}
+
 static bool step_call(struct output *o, bool last) {
     while (o->at < o->held.n && o->state == CALL) {
-        enum looked close = look_tag(o, o->style.call_close), open = look_tag(o, o->style.call_open),
-                    other = look_tag(o, o->style.call_other);
-        if (!last && (close == LOOKED_MORE || open == LOOKED_MORE || other == LOOKED_MORE))
+        enum looked close, any = look_tags(o, &close);
+        if (any == LOOKED_MORE && !last)
             return false;
         if (close == LOOKED_TAG) {
             call_end(o, o->at, GAP, false);
             buf_consume(&o->held, o->style.call_close.n);
             return true;
         }
-        if (open == LOOKED_TAG || other == LOOKED_TAG) {
+        if (any == LOOKED_TAG) {
             call_end(o, o->at, TEXT, false); /* which finds the tag again */
             return true;
         }
@@ -311,7 +347,7 @@ static void value_end(struct output *o) {
     u32 n = 0;
     struct str before = str_slice(held(o), 0, o->value_at), json = str_slice(held(o), o->value_at, o->at);
     if (!calls_read(o->c.tools, before, json, &o->calls, calls, ARRAY_LEN(calls), &n)) {
-        release(o, OUTPUT_TEXT, o->at);
+        release_plain(o, o->at);
         o->state = TEXT;
         return;
     }
@@ -336,8 +372,16 @@ static bool value_char(struct output *o, char c) {
     return (c == '}' || c == ']') && --o->depth == 0;
 }
 
+/* JSON has no tag outside of its strings: where one is, the value is none. */
 static bool step_value(struct output *o, bool last) {
     while (o->at < o->held.n) {
+        enum looked close, any = o->in_string ? LOOKED_NOTHING : look_tags(o, &close);
+        if (any == LOOKED_MORE && !last)
+            return false;
+        if (any == LOOKED_TAG) {
+            call_end(o, o->at, TEXT, false);
+            return true;
+        }
         if (value_char(o, o->held.p[o->at++])) {
             value_end(o);
             return true;

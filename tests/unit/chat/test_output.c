@@ -142,6 +142,13 @@ static void test_hermes(void **state) {
         expect(&f, "<tool_call>later</tool_call>", "T:later");
         expect(&f, "<tool_call>{\"name\": \"get\", \"argu", "T:{\"name\": \"get\", \"argu");
         expect(&f, "<tool_call>[" W ", {\"name\": \"no\"}]</tool_call>", "T:[" W ", {\"name\": \"no\"}]");
+        /* broken JSON ends with the tag that cannot be in it; tags in what is no call are dropped too */
+        expect(&f, "<tool_call>{\"name\": \"get\" </tool_call> and", "T:{\"name\": \"get\"  and");
+        expect(&f, "<tool_call>{\"name\": <tool_call>" ADD "</tool_call>", "T:{\"name\": |" ADD_CALL);
+        expect(&f, "<tool_call>{\"a\": \"</tool_call>\"}.", "T:{\"a\": \"\"}.");
+        expect(&f, "<tool_call>{\"a\": \"<tool_call> and </tool_call>", "T:{\"a\": \" and ");
+        expect(&f, "<tool_call>{\"name\": \"add\", \"arguments\": {\"a\": \"</tool_call>\"}}",
+               "C:add{\"a\":\"</tool_call>\"}");
         /* what was cut off behind a call is gone */
         expect(&f, "<tool_call>" W "</tool_call><tool_call>", W_CALL);
         expect(&f, "<tool_call>" W "{\"name\": \"g", W_CALL);
@@ -333,6 +340,20 @@ static u64 random_next(u64 *s) {
     return *s >> 33;
 }
 
+/* No text holds a tag, whatever the model wrote. */
+static void assert_no_tag(const struct output_config *c, struct str text) {
+    const struct str tags[] = {c->style->call_open, c->style->call_close, c->style->call_other};
+    struct output *o = output_new(c);
+    output_push(o, text, true);
+    for (u32 i = 0; i < output_n_pieces(o); i++)
+        for (u32 k = 0; k < ARRAY_LEN(tags); k++) {
+            struct output_piece p = output_piece_at(o, i);
+            if (p.kind == OUTPUT_TEXT && tags[k].n && str_find(p.text, tags[k], 0) != SIZE_MAX)
+                fail_msg("\"%.*s\" shows a tag: \"%.*s\"", STR_FMT(text), STR_FMT(p.text));
+        }
+    output_free(o);
+}
+
 static void test_any_cut(void **state) {
     static const char *const sources[] = {GO_HERMES,     JINJA_HERMES, GO_BARE,   JINJA_LLAMA, GO_MISTRAL,
                                           JINJA_MISTRAL, GO_OWN_TAG,   GO_THINKS, JINJA_PLAIN};
@@ -370,7 +391,7 @@ static void test_any_cut(void **state) {
                                         "a"};
     u64 seed = 42;
     (void)state;
-    for (u32 round = 0; round < 6000; round++) {
+    for (u32 round = 0; round < 20000; round++) {
         struct fixture f;
         struct buf text = {0}, whole = {0}, cut = {0};
         start(&f, sources[round % ARRAY_LEN(sources)]);
@@ -380,6 +401,7 @@ static void test_any_cut(void **state) {
         size_t first = random_next(&seed) % (text.n + 1) + 1, size = random_next(&seed) % 9 + 1;
         feed(&f.config, buf_str(&text), text.n + 1, 1, &whole);
         feed(&f.config, buf_str(&text), first, size, &cut);
+        assert_no_tag(&f.config, buf_str(&text));
         if (!str_eq(buf_str(&whole), buf_str(&cut)))
             fail_msg("\"%s\" gave \"%s\" whole and \"%s\" cut after %zu by %zu, template %u", buf_cstr(&text),
                      buf_cstr(&whole), buf_cstr(&cut), first, size, round % (u32)ARRAY_LEN(sources));
