@@ -142,12 +142,46 @@ void json_raw(struct buf *b, struct str text) {
     buf_add_str(b, str_trim(text)); /* a line end behind it would hide that a value stands here */
 }
 
+/* What %.*g would give for a value from 0.0001 to below 1, which most of an embedding's are: there times 10^12 at
+ * most is exact in f64 (24 bits of the value, 28 of 5^12), so that rounding it is rounding the value. False: left
+ * to printf. */
+static bool f32_fraction(struct buf *b, f32 v) {
+    static const f64 scales[] = {1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
+    static const f64 begins[] = {0.1, 0.01, 0.001, 0.0001};
+    f64 a = fabs((f64)v);
+    u32 zeros = 0;
+    if (!(a >= 0.0001 && a < 1))
+        return false;
+    while (a < begins[zeros])
+        zeros++;
+    for (u32 more = 0; more <= 3; more++) { /* 6 to 9 digits */
+        f64 scale = scales[zeros + more], q = rint(a * scale) / scale;
+        u64 m = (u64)rint(a * scale), bits;
+        memcpy(&bits, &q, sizeof bits);
+        bool halfway = (bits & 0x1fffffff) == 0x10000000; /* would be rounded twice */
+        if (halfway || (f32)q != (f32)a || q >= 1)
+            continue;
+        char t[16];
+        u32 n = 0, digits = zeros + 6 + more;
+        for (; digits > 1 && m % 10 == 0; digits--)
+            m /= 10;
+        for (; n < digits; n++, m /= 10)
+            t[digits - 1 - n] = (char)('0' + m % 10);
+        buf_add_str(b, v < 0 ? STR("-0.") : STR("0."));
+        buf_add(b, t, n);
+        return true;
+    }
+    return false;
+}
+
 void json_f32(struct buf *b, f32 v) {
     if (!isfinite(v)) {
         json_none(b);
         return;
     }
     json_comma(b);
+    if (f32_fraction(b, v))
+        return;
     char t[32];
     for (int digits = 6; digits <= 9; digits++) {
         snprintf(t, sizeof t, "%.*g", digits, (double)v);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -158,10 +159,35 @@ static void numbers(void **state) {
     buf_release(&b);
 }
 
+/* The short way for fractions writes what printf does with the fewest digits that read back. */
+static void fractions_as_printf(void **state) {
+    (void)state;
+    struct buf b = {0};
+    u32 seed = 7;
+    for (u32 i = 0; i < 200000; i++) {
+        seed = seed * 1664525 + 1013904223;
+        f32 v = (f32)(seed >> 8) / 16777216.0f;
+        v = i % 2 ? v : v * v * v;
+        v = i % 3 ? v : roundf(v * 1000) / 1000; /* few digits too */
+        v = i % 5 ? v : nextafterf(v, 1);
+        v = i % 7 ? v : -v;
+        char want[32];
+        for (int digits = 6; digits <= 9; digits++) {
+            snprintf(want, sizeof want, "%.*g", digits, (double)v);
+            if (strtof(want, NULL) == v)
+                break;
+        }
+        buf_clear(&b);
+        json_f32(&b, v);
+        assert_string_equal(buf_cstr(&b), want);
+    }
+    buf_release(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grows_and_shrinks), cmocka_unit_test(commas), cmocka_unit_test(strings_as_go_escapes_them),
-        cmocka_unit_test(strings_come_back), cmocka_unit_test(numbers),
+        cmocka_unit_test(strings_come_back), cmocka_unit_test(numbers), cmocka_unit_test(fractions_as_printf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
