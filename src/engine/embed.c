@@ -1,6 +1,7 @@
 /* embed.c - from inputs to tokens, and from rows to vectors. */
 #include "engine/embed.h"
 
+#include "base/clock.h"
 #include "base/limit.h"
 
 /* ---------------------------------------------------------------- preparation */
@@ -70,7 +71,8 @@ enum status embed_prepare(struct request *q, struct err *err) {
     return OK;
 }
 
-const u32 *embed_input(const struct request *q, u32 i, u32 *n) {
+/* The tokens of input i. */
+static const u32 *input_tokens(const struct request *q, u32 i, u32 *n) {
     u32 start = i ? q->embed.ends[i - 1] : 0;
     *n = q->embed.ends[i] - start;
     return q->embed.tokens.ids + start;
@@ -89,13 +91,30 @@ struct sched_prompt embed_sched_prompt(const struct request *q) {
     u32 longest = 0;
     for (u32 i = 0; i < q->r->n_inputs; i++) {
         u32 n;
-        embed_input(q, i, &n);
+        input_tokens(q, i, &n);
         longest = MAX(longest, n);
     }
-    p.tokens = embed_input(q, m->n_done, &p.n_tokens);
+    p.tokens = input_tokens(q, m->n_done, &p.n_tokens);
     p.predict_max += longest - p.n_tokens;
     p.num_ctx = longest + 1;
     return p;
+}
+
+/* The current input has its vector. */
+static void send_vector(struct request *q, u32 n_vector, struct sched_result *res, embed_send_fn *send, void *ctx) {
+    struct gen_event e = {.request_id = q->id,
+                          .kind = GEN_VECTOR,
+                          .input = q->embed.n_done++,
+                          .vector = q->embed.vector,
+                          .n_vector = n_vector};
+    send(ctx, &e);
+    if (q->embed.n_done < q->r->n_inputs)
+        return;
+    res->outcome = SCHED_FINISH;
+    q->first_token_ns = clock_ns();
+    request_done_event(q, GEN_STOP, q->first_token_ns, &e);
+    send(ctx, &e);
+    q->done = true;
 }
 
 /* ---------------------------------------------------------------- encoders */
@@ -118,36 +137,28 @@ void embed_run(struct slot *s, struct team *team, struct model_scratch *scratch,
         u32 count = item_inputs(&items[i]), first = items[i].q->embed.n_done;
         check(n + count <= LIMIT_STEP_INPUTS);
         for (u32 k = 0; k < count; k++, n++)
-            inputs[n].tokens = embed_input(items[i].q, first + k, &inputs[n].n);
+            inputs[n].tokens = input_tokens(items[i].q, first + k, &inputs[n].n);
     }
     model_encode(s->model, team, scratch, inputs, n);
 }
 
 void embed_collect(struct slot *s, struct model_scratch *scratch, const struct embed_item *items, u32 n_items,
-                   embed_send_fn *send, void *ctx) {
+                   struct sched_result *results, embed_send_fn *send, void *ctx) {
     u32 at = 0;
-    for (u32 i = 0; i < n_items; i++) {
-        struct request *q = items[i].q;
+    for (u32 i = 0; i < n_items; i++)
         for (u32 count = item_inputs(&items[i]); count; count--, at++) {
-            model_pool(s->model, scratch, at, s->pooling, q->embed.vector);
-            struct gen_event e = {.request_id = q->id,
-                                  .kind = GEN_VECTOR,
-                                  .input = q->embed.n_done++,
-                                  .vector = q->embed.vector,
-                                  .n_vector = model_info(s->model)->n_out};
-            send(ctx, q, &e);
+            model_pool(s->model, scratch, at, s->pooling, items[i].q->embed.vector);
+            send_vector(items[i].q, model_info(s->model)->n_out, &results[i], send, ctx);
         }
-    }
 }
 
 /* ---------------------------------------------------------------- generating models */
 
-bool embed_row(struct request *q, const f32 *hidden, u32 pos, struct gen_event *e) {
+void embed_row(struct request *q, const f32 *hidden, u32 pos, struct sched_result *res, embed_send_fn *send, void *ctx) {
     struct embed *m = &q->embed;
     const struct model *model = q->slot->model;
     u32 n, n_embd = model_info(model)->n_embd;
-    embed_input(q, m->n_done, &n);
-    bool last = pos + 1 == n;
+    input_tokens(q, m->n_done, &n);
     /* A request that was parked comes by the same rows again. */
     if (q->slot->pooling == POOLING_MEAN && pos == m->n_summed) {
         if (pos == 0)
@@ -155,17 +166,16 @@ bool embed_row(struct request *q, const f32 *hidden, u32 pos, struct gen_event *
         model_mean_add(model, m->vector, hidden);
         m->n_summed++;
     }
-    if (!last)
-        return false;
+    if (pos + 1 < n)
+        return;
     if (q->slot->pooling == POOLING_MEAN)
         model_mean_finish(model, m->vector, n);
     else
         memcpy(m->vector, hidden, n_embd * sizeof *m->vector);
-    *e = (struct gen_event){.request_id = q->id,
-                            .kind = GEN_VECTOR,
-                            .input = m->n_done++,
-                            .vector = m->vector,
-                            .n_vector = n_embd};
     m->n_summed = 0;
-    return true;
+    send_vector(q, n_embd, res, send, ctx);
+    if (res->outcome == SCHED_FINISH)
+        return;
+    res->outcome = SCHED_SHIFT;
+    res->tokens = input_tokens(q, m->n_done, &res->n_tokens);
 }

@@ -12,24 +12,22 @@
 enum status embed_prepare(struct request *q, struct err *err) MUST_USE;
 struct sched_prompt embed_sched_prompt(const struct request *q);
 
-/* An encoder's step: runs the items and sends their vectors. results: [n_items]. */
-typedef void embed_send_fn(void *ctx, struct request *q, const struct gen_event *e);
+/* Takes the events: a vector each, and the last one of a request that has all of them. */
+typedef void embed_send_fn(void *ctx, const struct gen_event *e);
+
+/* An encoder's step. */
 struct embed_item {
     struct request *q;
-    u32 pos0, n_tokens; /* in the tokens of all its inputs */
+    u32 pos0, n_tokens; /* in the tokens of all its inputs: whole inputs */
 };
 void embed_run(struct slot *s, struct team *team, struct model_scratch *scratch, const struct embed_item *items,
                u32 n_items);
-/* Vectors of the items of the last embed_run, in their order. */
+/* What the last embed_run gave. Sets the outcomes of results [n_items]. */
 void embed_collect(struct slot *s, struct model_scratch *scratch, const struct embed_item *items, u32 n_items,
-                   embed_send_fn *send, void *ctx);
+                   struct sched_result *results, embed_send_fn *send, void *ctx);
 
-/* A generating model's hidden row at a position of the current input. True if the input is complete: e is its
- * vector (valid until the next row) and the next input is the current one. */
-bool embed_row(struct request *q, const f32 *hidden, u32 pos, struct gen_event *e);
-/* All inputs have their vectors. */
-static inline bool embed_done(const struct request *q) { return q->embed.n_done == q->r->n_inputs; }
-/* The tokens of input i. */
-const u32 *embed_input(const struct request *q, u32 i, u32 *n);
+/* A generating model's hidden row at a position of the current input. The last one completes the vector: then the
+ * next input is the current one and takes the sequence's place in *res, or the request is finished. */
+void embed_row(struct request *q, const f32 *hidden, u32 pos, struct sched_result *res, embed_send_fn *send, void *ctx);
 
 #endif

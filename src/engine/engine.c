@@ -587,34 +587,15 @@ static enum status sample_tile(struct engine *en, struct slot *s, struct sampled
 
 static bool embeds(const struct drawing *d) { return d->q->r->form == GEN_FORM_EMBED; }
 
-static void end_embedding(struct engine *en, struct request *q) {
-    struct gen_event e;
-    q->first_token_ns = clock_ns();
-    request_done_event(q, GEN_STOP, q->first_token_ns, &e);
-    send_event(en, &e);
-    q->done = true;
-}
+/* A vector, or the end of a request whose vectors are all there. */
+static void send_embedded(void *ctx, const struct gen_event *e) { send_event(ctx, e); }
 
 /* Rows of requests that embed with a generating model: an input that ends makes room for the next. */
 static void embed_rows(struct engine *en, struct sampled *rows, u32 first, u32 n) {
     for (u32 i = first; i < first + n; i++) {
         struct request *q = rows[i].d->q;
-        struct sched_result *res = rows[i].d->result;
-        struct gen_event e;
-        if (!embed_row(q, model_hidden(q->slot->model, en->scratch, i), rows[i].pos, &e))
-            continue;
-        send_event(en, &e);
-        res->outcome = embed_done(q) ? SCHED_FINISH : SCHED_SHIFT;
-        if (res->outcome == SCHED_SHIFT)
-            res->tokens = embed_input(q, q->embed.n_done, &res->n_tokens);
-        else
-            end_embedding(en, q);
+        embed_row(q, model_hidden(q->slot->model, en->scratch, i), rows[i].pos, rows[i].d->result, send_embedded, en);
     }
-}
-
-static void send_vector(void *ctx, struct request *q, const struct gen_event *e) {
-    (void)q;
-    send_event(ctx, e);
 }
 
 /* The rows of logits that an item gives. */
@@ -630,7 +611,18 @@ static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sa
     return it->n_logits;
 }
 
-/* A step of an encoder. */
+/* Reports a step; requests that it finished go. */
+static void step_done(struct engine *en, u64 start_ns, const struct sched_result *results, u32 n) {
+    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
+    e.step = (struct sched_step){e.now_ns - start_ns, results, n};
+    sched_event(en->sched, &e);
+    for (u32 i = 0; i < n; i++)
+        if (results[i].outcome == SCHED_FINISH)
+            drop_request(en, request_find(&en->requests, results[i].request_id));
+    if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
+        send_state(en);
+}
+
 static void run_encoder_step(struct engine *en, struct slot *s, const struct sched_plan *plan) {
     struct embed_item items[LIMIT_STEP_INPUTS];
     struct sched_result results[LIMIT_STEP_INPUTS];
@@ -642,24 +634,11 @@ static void run_encoder_step(struct engine *en, struct slot *s, const struct sch
         results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
     }
     embed_run(s, en->team, en->scratch, items, plan->n_items);
-    bool intact = slot_verify(s) == OK;
-    if (intact)
-        embed_collect(s, en->scratch, items, plan->n_items, send_vector, en);
-    for (u32 i = 0; i < plan->n_items && intact; i++)
-        if (embed_done(items[i].q)) {
-            results[i].outcome = SCHED_FINISH;
-            end_embedding(en, items[i].q);
-        }
-    if (!intact)
+    if (slot_verify(s) == OK)
+        embed_collect(s, en->scratch, items, plan->n_items, results, send_embedded, en);
+    else
         fail_model(en, s);
-    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
-    e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
-    sched_event(en->sched, &e);
-    for (u32 i = 0; i < plan->n_items; i++)
-        if (results[i].outcome == SCHED_FINISH)
-            drop_request(en, items[i].q);
-    if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
-        send_state(en);
+    step_done(en, start, results, plan->n_items);
 }
 
 /* Rows from first on that are handled together: all drawn from, or all embedded. */
@@ -713,14 +692,7 @@ static void run_step(struct engine *en, const struct sched_plan *plan) {
     }
     if (intact != OK)
         fail_model(en, s);
-    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
-    e.step = (struct sched_step){e.now_ns - start, results, plan->n_items};
-    sched_event(en->sched, &e);
-    for (u32 i = 0; i < n_drawings; i++)
-        if (drawings[i].result->outcome == SCHED_FINISH)
-            drop_request(en, drawings[i].q);
-    if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
-        send_state(en);
+    step_done(en, start, results, plan->n_items);
 }
 
 static void unload(struct engine *en, u32 model_id) {
