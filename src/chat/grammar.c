@@ -25,9 +25,8 @@ static enum status build_any_of(struct parts *p, const struct grammar_part *part
     return OK;
 }
 
-/* A body that may take nothing would loop without moving: the repetition is over its texts that take some. As
- * the closure never visits a place twice, a turn that takes nothing ends by itself where turns are not
- * counted; counted turns are written out. */
+/* Turns without a bound are a loop of nodes: one that takes nothing ends by itself, as no place is visited
+ * twice. Counted turns are written out, since a counting node must not be left without a byte. */
 static enum status build_repeat(struct parts *p, const struct grammar_part *part, u32 to, u32 *start,
                                 struct err *err) {
     u32 n = part->max ? part->max : part->min;

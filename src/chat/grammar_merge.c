@@ -409,8 +409,8 @@ static enum status merge_keyword(struct schema *c, struct merged *m, u32 at, con
     return OK;
 }
 
-/* An earlier one says the same. A schema whose alternative has been chosen is not the same as the schema: one that
- * refers to itself through its own alternative would be satisfied by that. */
+/* An earlier one says the same. A schema whose alternative has been chosen is not the same as the schema: one
+ * that refers to itself through its own alternative would be satisfied by that. */
 static bool is_repeated(const struct subs *flat, u32 at) {
     const struct sub *s = &flat->list[at];
     for (u32 i = 0; i < at; i++) {

@@ -202,8 +202,7 @@ static u32 state_of_set(struct dfa *d, u64 length) {
     return found;
 }
 
-/* All states reached from the empty text; false if they are too many. A state that is never left before the
- * others are found makes the queue. */
+/* All states reached from the empty text, in the order they are found; false if they are too many. */
 static bool states_find(struct dfa *d) {
     set_begin(d);
     for (u32 p = 0; p < d->n_patterns; p++)

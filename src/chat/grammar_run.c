@@ -20,7 +20,8 @@ static struct grammar_state dead;
 struct state_set {
     pthread_mutex_t lock;
     struct grammar_state *chains[CHAINS];
-    u64 bytes; /* of states and masks */
+    u64 bytes;      /* of states and masks */
+    u64 bytes_most; /* beyond it what no run needs is forgotten */
 
     struct frame *frames;
     u32 n_frames, cap_frames, free_frame; /* a free frame's parent is the next free one */
@@ -256,9 +257,15 @@ static size_t state_bytes(const struct grammar *g, u32 n_places) {
            n_places * sizeof(struct place);
 }
 
-static void state_free(struct grammar *g, struct grammar_state *s) {
-    g->set->bytes -= state_bytes(g, s->n_places) + (s->mask ? g->v->n_words * sizeof(u32) : 0);
+static void mask_drop(struct grammar *g, struct grammar_state *s) {
+    g->set->bytes -= s->mask ? g->v->n_words * sizeof(u32) : 0;
     free(s->mask);
+    s->mask = NULL;
+}
+
+static void state_free(struct grammar *g, struct grammar_state *s) {
+    mask_drop(g, s);
+    g->set->bytes -= state_bytes(g, s->n_places);
     free(s);
 }
 
@@ -308,7 +315,7 @@ static void mark(struct grammar *g, struct grammar_state *s) {
             set->frames[f].marked = true;
 }
 
-/* Forgets states where no run stands, and what the others know of them. */
+/* Forgets states where no run stands, what the others know of them, and all masks. */
 static void sweep(struct grammar *g) {
     struct state_set *set = g->set;
     for (u32 i = 0; i < set->n_frames; i++)
@@ -328,6 +335,7 @@ static void sweep(struct grammar *g) {
                 continue;
             }
             s->marked = false;
+            mask_drop(g, s);
             for (u32 k = 0; k < g->a.n_classes; k++)
                 if (s->next[k] != &dead)
                     s->next[k] = NULL;
@@ -342,9 +350,13 @@ static void sweep(struct grammar *g) {
     frame_slots_fill(set, set->n_frame_slots);
 }
 
+/* Where the runs themselves need nearly all of the room, it is doubled, or each step would sweep. */
 static void make_room(struct grammar *g) {
-    if (g->set->bytes + g->set->n_frames * sizeof(struct frame) > LIMIT_GRAMMAR_CACHE_BYTES)
-        sweep(g);
+    struct state_set *set = g->set;
+    if (set->bytes + set->n_frames * sizeof(struct frame) <= set->bytes_most)
+        return;
+    sweep(g);
+    set->bytes_most = MAX(LIMIT_GRAMMAR_CACHE_BYTES, 2 * (set->bytes + set->n_frames * sizeof(struct frame)));
 }
 
 struct grammar_state *state_after(struct grammar *g, struct grammar_state *s, u8 byte, bool *full) {
@@ -435,6 +447,7 @@ struct grammar *grammar_new(const struct automaton *a, const struct grammar_voca
     g->set = xcalloc(1, sizeof *g->set);
     pthread_mutex_init(&g->set->lock, NULL);
     g->set->free_frame = FRAME_NONE;
+    g->set->bytes_most = LIMIT_GRAMMAR_CACHE_BYTES;
     frame_slots_fill(g->set, 256);
     g->set->path = xmalloc((v->bytes_max + 2) * sizeof(struct grammar_state *));
     return g;

@@ -225,6 +225,18 @@ static void check_document(struct grammar *g, struct str text) {
     assert_true(takes(g, text));
 }
 
+/* Beside the golden ones: places where whole groups of tokens are taken at once. */
+static const char *const more_schemas[] = {
+    "{\"type\":\"string\",\"minLength\":40}",
+    "{\"type\":\"string\",\"minLength\":3,\"maxLength\":100}",
+    "{\"type\":\"string\",\"maxLength\":34}",
+    "{\"anyOf\":[{\"type\":\"string\",\"maxLength\":9},{\"const\":\"the end of "
+    "it\"},{\"type\":\"string\",\"pattern\":\"^the\"}]}",
+    "{\"properties\":{\"na\":{},\"the\":{}},\"additionalProperties\":{\"type\":\"string\"}}",
+    "{\"type\":\"string\",\"pattern\":\"^[^x]*$\"}",
+    "{\"type\":\"object\",\"patternProperties\":{\"^[a-z ]+$\":{\"type\":\"number\",\"maximum\":17.5}}}",
+};
+
 static void walk_schemas(const char *path, const char *vocab, u32 n_walks, u32 every) {
     struct tokenizer *t = path ? vocab_open(path) : small_vocab(vocab);
     u64 start = clock_ns();
@@ -234,7 +246,10 @@ static void walk_schemas(const char *path, const char *vocab, u32 n_walks, u32 e
     size_t i;
     w.mask = xcalloc(DIV_CEIL(w.n_vocab, 32u), sizeof *w.mask);
     u64 opened = clock_ns(), compile_ns = 0;
-    json_array_foreach(json_object_get(golden, "schemas"), i, c) {
+    json_t *all = json_object_get(golden, "schemas");
+    for (i = 0; i < ARRAY_LEN(more_schemas); i++)
+        json_array_append_new(all, json_pack("{s:o}", "schema", json_loads(more_schemas[i], 0, NULL)));
+    json_array_foreach(all, i, c) {
         char *schema = json_dumps(json_object_get(c, "schema"), JSON_COMPACT | JSON_ENCODE_ANY);
         u64 before = clock_ns();
         struct grammar *g = schema_compile(w.v, schema);

@@ -638,6 +638,32 @@ static void test_forgetting(void **state) {
     grammar_free(fresh);
 }
 
+/* More runs at once than the cache has room for states: each goes on where it stood. */
+static void test_many_runs(void **state) {
+    static struct grammar_run runs[3000];
+    struct grammar *g;
+    struct err err;
+    (void)state;
+    assert_int_equal(compile_schema("{\"type\":\"object\"}", &g, &err), OK);
+    for (u32 i = 0; i < ARRAY_LEN(runs); i++) {
+        grammar_run_start(g, &runs[i]);
+        assert_true(grammar_run_feed(&runs[i], STR("{\"a\":")));
+        for (u32 bit = 0; bit < 12; bit++) /* a stack of its own */
+            assert_true(grammar_run_feed(&runs[i], i >> bit & 1 ? STR("[") : STR("{\"k\":")));
+    }
+    for (u32 i = 0; i < ARRAY_LEN(runs); i++) {
+        assert_true(grammar_run_feed(&runs[i], STR("-0.5")));
+        for (u32 bit = 12; bit-- > 0;) {
+            assert_false(grammar_run_feed(&runs[i], i >> bit & 1 ? STR("}") : STR("]")));
+            assert_true(grammar_run_feed(&runs[i], i >> bit & 1 ? STR("]") : STR("}")));
+        }
+        assert_true(grammar_run_feed(&runs[i], STR("}")));
+        assert_true(grammar_run_over(&runs[i]));
+        grammar_run_release(&runs[i]);
+    }
+    grammar_free(g);
+}
+
 /* A vocabulary without some bytes: what cannot be written is never begun. */
 static void test_gaps(void **state) {
     static const char letters[] = "{}[]\",:ab01 \xc3\xa9";
@@ -700,6 +726,7 @@ int main(void) {
         cmocka_unit_test(test_copies),
         cmocka_unit_test(test_complete_is_not_over),
         cmocka_unit_test(test_forgetting),
+        cmocka_unit_test(test_many_runs),
         cmocka_unit_test(test_gaps),
     };
     return cmocka_run_group_tests(tests, vocab_make, vocab_drop);
