@@ -83,6 +83,17 @@ CASES = {
     "blob without digest": ("HEAD", "/api/blobs/xyz", None, 400, ""),
     "blob of an unknown digest": ("HEAD", "/api/blobs/sha256:" + "0" * 64, None, 404, ""),
     "blob that has another digest": ("POST", "/api/blobs/sha256:" + "0" * 64, b"other", 400, "digest mismatch"),
+    "create from nothing": ("POST", "/api/create", {"model": "x"}, 400, "neither 'from' or 'files' was specified"),
+    "create of a bad name": ("POST", "/api/create", {"model": "a b", "from": "m"}, 400, "invalid model name"),
+    "create from a bad digest": ("POST", "/api/create", {"model": "x", "files": {"a.gguf": "sha256:1"}}, 400, "invalid digest format"),
+    "create from a path outside": ("POST", "/api/create", {"model": "x", "files": {"../a.gguf": "sha256:" + "0" * 64}}, 400, "file path must be relative"),
+    # embeddings
+    "embed of a number": ("POST", "/api/embed", {"model": "m", "input": 7}, 400, "invalid input type"),
+    "embed of numbers": ("POST", "/api/embed", {"model": "m", "input": ["a", 7]}, 400, "invalid input type"),
+    "embed by nobody": ("POST", "/api/embed", {"model": "nobody", "input": "x"}, 404, 'model "nobody" not found, try pulling it first'),
+    "embeddings without a model": ("POST", "/api/embeddings", {"prompt": "x"}, 400, "model is required"),
+    "OpenAI: embeddings of nothing": ("POST", "/v1/embeddings", {"model": "m"}, 400, "invalid input"),
+    "OpenAI: embeddings in a format": ("POST", "/v1/embeddings", {"model": "m", "input": "x", "encoding_format": "xml"}, 400, "Invalid value for 'encoding_format'"),
     # OpenAI
     "OpenAI: empty messages": ("POST", OC, {"model": "m", "messages": []}, 400, "[] is too short - 'messages'"),
     "OpenAI: no body": ("POST", OC, b"", 400, ""),
