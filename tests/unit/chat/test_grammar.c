@@ -3,6 +3,8 @@
  * Method: tables of schemas with texts, over a vocabulary of all bytes and a few control tokens. */
 #include "../tokenize/sample.h"
 
+#include <pthread.h>
+
 #include "base/limit.h"
 #include "chat/grammar.h"
 
@@ -664,6 +666,50 @@ static void test_many_runs(void **state) {
     grammar_free(g);
 }
 
+/* --- threads --- */
+
+static const char thread_text[] = "{\"a\": [1, {\"b\": \"text \\u00e9\"}], \"c\": -1.5e3, \"d\": [[[null]]]}";
+
+/* All masks along a text, summed up. */
+static void *walk_text(void *arg) {
+    static const u64 failed = 1;
+    u64 sum = 0;
+    for (u32 round = 0; round < 50; round++) {
+        struct grammar_run r;
+        struct err err;
+        u32 mask[16] = {0};
+        grammar_run_start(arg, &r);
+        sum = 0;
+        for (const char *c = thread_text; *c; c++) {
+            if (grammar_run_mask(&r, mask, &err) != OK || !grammar_run_accept(&r, (u8)*c))
+                return (void *)(uintptr_t)failed;
+            sum = hash_bytes(mask, sizeof mask, sum);
+        }
+        sum += grammar_run_over(&r);
+        grammar_run_release(&r);
+    }
+    return (void *)(uintptr_t)sum;
+}
+
+/* Goal: threads that use one grammar at once see the masks that one alone sees. */
+static void test_threads(void **state) {
+    struct grammar *shared, *own;
+    struct err err;
+    pthread_t threads[4];
+    (void)state;
+    assert_int_equal(compile_schema("{\"type\":\"object\"}", &shared, &err), OK);
+    assert_int_equal(compile_schema("{\"type\":\"object\"}", &own, &err), OK);
+    for (u32 i = 0; i < ARRAY_LEN(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, walk_text, shared), 0);
+    void *want = walk_text(own), *got;
+    for (u32 i = 0; i < ARRAY_LEN(threads); i++) {
+        pthread_join(threads[i], &got);
+        assert_ptr_equal(got, want);
+    }
+    grammar_free(shared);
+    grammar_free(own);
+}
+
 /* A vocabulary without some bytes: what cannot be written is never begun. */
 static void test_gaps(void **state) {
     static const char letters[] = "{}[]\",:ab01 \xc3\xa9";
@@ -727,6 +773,7 @@ int main(void) {
         cmocka_unit_test(test_complete_is_not_over),
         cmocka_unit_test(test_forgetting),
         cmocka_unit_test(test_many_runs),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_gaps),
     };
     return cmocka_run_group_tests(tests, vocab_make, vocab_drop);
