@@ -4,6 +4,7 @@ set -eu
 build="gcc meson ninja-build pkg-config libmicrohttpd-dev libuv1-dev libcurl4-openssl-dev libjansson-dev libpcre2-dev \
 libutf8proc-dev libssl-dev libedit-dev libseccomp-dev ca-certificates python3 python3-venv"
 test="libcmocka-dev tmux docker-registry"
+command -v npm >/dev/null || test="$test nodejs npm" # often there from elsewhere
 case "${1:-build}" in
 build) want=$build ;;
 test) want="$build $test" ;;
