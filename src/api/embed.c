@@ -1,7 +1,7 @@
 /* embed.c - POST /api/embed, /api/embeddings and /v1/embeddings: inputs to a gen_request, vectors to JSON.
  *
- * Vectors come one by one and are written into c->text at once; the answer goes out when all are there, so that a
- * failure still has its status. */
+ * Vectors come one by one and are written into c->text at once; the answer goes out when all are there, so
+ * that a failure still has its status. */
 #include <openssl/evp.h>
 
 #include "api/resolve.h"
@@ -105,7 +105,8 @@ static enum status inputs_read(struct embed_call *e, bool tokens, struct err *er
 
 /* ---------------------------------------------------------------- vectors to text */
 
-/* Cuts to the wanted dimensions and gives the vector its length of 1; the answer ends if that is impossible. */
+/* Cuts to the wanted dimensions and gives the vector its length of 1; the answer ends if that is impossible.
+ */
 static bool vector_normalize(struct call *c, f32 *v, u32 *n) {
     bool good = gen_vector_normalize(v, *n);
     if (good && c->dimensions && c->dimensions < *n) {
@@ -307,5 +308,9 @@ static void handle(struct call *c, const struct call_writer *writer, struct str 
 }
 
 void handle_embed(struct call *c, struct str body) { handle(c, &embed_writer, body, embed_run); }
-void handle_embeddings(struct call *c, struct str body) { handle(c, &embeddings_writer, body, embeddings_run); }
-void handle_openai_embeddings(struct call *c, struct str body) { handle(c, &openai_writer, body, openai_run); }
+void handle_embeddings(struct call *c, struct str body) {
+    handle(c, &embeddings_writer, body, embeddings_run);
+}
+void handle_openai_embeddings(struct call *c, struct str body) {
+    handle(c, &openai_writer, body, openai_run);
+}

@@ -7,7 +7,8 @@
 /* ---------------------------------------------------------------- preparation */
 
 /* Takes the middle out of tokens start..n-1: special tokens around the text stay. */
-static enum status cut_input(struct token_list *t, u32 start, u32 limit, u32 head, u32 tail, struct err *err) {
+static enum status cut_input(struct token_list *t, u32 start, u32 limit, u32 head, u32 tail,
+                             struct err *err) {
     if (limit <= head + tail)
         return err_set(err, ERR_INVALID, "input after truncation exceeds maximum context length");
     u32 keep = start + limit - tail;
@@ -101,7 +102,8 @@ struct sched_prompt embed_sched_prompt(const struct request *q) {
 }
 
 /* The current input has its vector. */
-static void send_vector(struct request *q, u32 n_vector, struct sched_result *res, embed_send_fn *send, void *ctx) {
+static void send_vector(struct request *q, u32 n_vector, struct sched_result *res, embed_send_fn *send,
+                        void *ctx) {
     struct gen_event e = {.request_id = q->id,
                           .kind = GEN_VECTOR,
                           .input = q->embed.n_done++,
@@ -129,8 +131,8 @@ static u32 item_inputs(const struct embed_item *it) {
     return n;
 }
 
-void embed_run(struct slot *s, struct team *team, struct model_scratch *scratch, const struct embed_item *items,
-               u32 n_items) {
+void embed_run(struct slot *s, struct team *team, struct model_scratch *scratch,
+               const struct embed_item *items, u32 n_items) {
     struct model_input inputs[LIMIT_STEP_INPUTS];
     u32 n = 0;
     for (u32 i = 0; i < n_items; i++) {
@@ -154,7 +156,8 @@ void embed_collect(struct slot *s, struct model_scratch *scratch, const struct e
 
 /* ---------------------------------------------------------------- generating models */
 
-void embed_row(struct request *q, const f32 *hidden, u32 pos, struct sched_result *res, embed_send_fn *send, void *ctx) {
+void embed_row(struct request *q, const f32 *hidden, u32 pos, struct sched_result *res, embed_send_fn *send,
+               void *ctx) {
     struct embed *m = &q->embed;
     const struct model *model = q->slot->model;
     u32 n, n_embd = model_info(model)->n_embd;

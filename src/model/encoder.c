@@ -4,12 +4,12 @@
  *   h  = norm( x + attn_output( attend( q(x), k(x), v(x) ) ) )
  *   x' = norm( h + ffn(h) )
  *
- * An input is attended to as a whole, so all its keys of a layer must be there before its first query. To keep
- * the memory of long inputs small, a layer is two walks over slices of MODEL_ENCODE_ROWS rows: keys and values
- * of all slices first, then slice by slice the queries and everything behind them. Keys and values are held for
- * one layer only, as f32, in the layout of kern.h without its page borders: of an input with n rows, padded to
- * a multiple of 16, the slice of a head holds [n/16][head_dim][16] keys or [n][head_dim] values. Steps that fit
- * one slice project q, k and v together. No bit depends on any of this. */
+ * An input is attended to as a whole, so all its keys of a layer must be there before its first query. To
+ * keep the memory of long inputs small, a layer is two walks over slices of MODEL_ENCODE_ROWS rows: keys and
+ * values of all slices first, then slice by slice the queries and everything behind them. Keys and values are
+ * held for one layer only, as f32, in the layout of kern.h without its page borders: of an input with n rows,
+ * padded to a multiple of 16, the slice of a head holds [n/16][head_dim][16] keys or [n][head_dim] values.
+ * Steps that fit one slice project q, k and v together. No bit depends on any of this. */
 #include "base/fmath.h"
 #include "base/limit.h"
 #include "model/internal.h"
@@ -79,7 +79,8 @@ void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32
     p->proj = scratch_take(mem, &at, slice * m->h.n_embd * f);
     for (u32 i = 0; i < 2; i++) {
         bool read = m->embd_kinds[i];
-        p->acts[i] = scratch_take(mem, &at, read ? kern_acts_bytes(integer_kinds[i], (u32)slice, m->h.n_embd) : 0);
+        p->acts[i] =
+            scratch_take(mem, &at, read ? kern_acts_bytes(integer_kinds[i], (u32)slice, m->h.n_embd) : 0);
         if (m->wide_K[i])
             wide_bytes = MAX(wide_bytes, kern_acts_bytes(integer_kinds[i], (u32)slice, m->wide_K[i]));
     }
@@ -108,9 +109,7 @@ static void run_rows(struct encode *e, void (*fn)(struct encode *e, u32 row0, u3
 static const struct weights_layer *layer_of(const struct encode *e) { return &e->m->w.layers[e->layer]; }
 
 /* Row r of the slice. */
-static f32 *x_row(const struct encode *e, u32 r) {
-    return e->p->x + (size_t)(e->row0 + r) * e->m->h.n_embd;
-}
+static f32 *x_row(const struct encode *e, u32 r) { return e->p->x + (size_t)(e->row0 + r) * e->m->h.n_embd; }
 
 static void norm_row(const struct encode *e, f32 *x, const f32 *w, const f32 *b) {
     e->kern->layernorm(x, w, b, e->m->h.norm_eps, e->m->h.n_embd, x);
@@ -173,7 +172,8 @@ static void embed_tile(const struct encode *e, const struct encoder_tile *t) {
         }
         norm_row(e, x, m->w.embd_norm, m->w.embd_norm_bias);
         if (m->h.layers[0].rope)
-            rope_angles(&m->ropes.r[ROPE_USUAL], t->pos + i, e->p->angles + (size_t)(t->row + i) * m->h.n_rot);
+            rope_angles(&m->ropes.r[ROPE_USUAL], t->pos + i,
+                        e->p->angles + (size_t)(t->row + i) * m->h.n_rot);
     }
 }
 
@@ -245,7 +245,8 @@ static void project_add(struct project *p, const struct kern_mat *w, const struc
 }
 
 /* The slice's residual in the format that w reads. */
-static const struct kern_acts *input_for(const struct encode *e, const struct kern_mat *w, struct kern_acts *f) {
+static const struct kern_acts *input_for(const struct encode *e, const struct kern_mat *w,
+                                         struct kern_acts *f) {
     enum kern_act kind = kern_act_kind(w->type, e->m->config.f32_activations);
     if (kind != KERN_ACT_F32)
         return &e->acts[kind == KERN_ACT_Q8 ? 0 : 1];
@@ -449,8 +450,8 @@ static void run_layer(struct encode *e, u32 n_tiles) {
     }
 }
 
-void model_encode(struct model *m, struct team *team, struct model_scratch *s, const struct model_input *inputs,
-                  u32 n_inputs) {
+void model_encode(struct model *m, struct team *team, struct model_scratch *s,
+                  const struct model_input *inputs, u32 n_inputs) {
     check(m->info.encoder && n_inputs >= 1);
     u32 n_rows = check_inputs(m, inputs, n_inputs);
     encoder_plan(&s->encoder, m, n_rows, n_inputs, team_threads(team), s->mem);
@@ -483,8 +484,8 @@ void model_mean_finish(const struct model *m, f32 *sum, u32 n_rows) {
 }
 
 /* out = w x + bias, on this thread. */
-static void apply_matrix(const struct model *m, struct encoder_plan *p, const struct kern_mat *w, const f32 *bias,
-                         const f32 *x, f32 *out) {
+static void apply_matrix(const struct model *m, struct encoder_plan *p, const struct kern_mat *w,
+                         const f32 *bias, const f32 *x, f32 *out) {
     enum kern_act kind = kern_act_kind(w->type, m->config.f32_activations);
     struct kern_acts a;
     kern_acts_at(&a, kind, 1, w->K, x, p->acts[kind == KERN_ACT_Q8_256]);

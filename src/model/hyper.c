@@ -244,8 +244,8 @@ static enum status read_pooling(struct reader *r, struct hyper *h) {
     if (h->pooling == POOLING_NONE)
         h->pooling = h->family->encoder ? POOLING_MEAN : POOLING_LAST;
     if (!h->family->encoder && (h->pooling == POOLING_RANK || h->pooling == POOLING_CLS))
-        return err_set(r->err, ERR_UNSUPPORTED, "%s is %u: a model that generates embeds by its last row or the mean",
-                       r->key, kind);
+        return err_set(r->err, ERR_UNSUPPORTED,
+                       "%s is %u: a model that generates embeds by its last row or the mean", r->key, kind);
     return OK;
 }
 

@@ -42,7 +42,7 @@ struct hyper {
     f32 attn_scale;                              /* of q k */
     f32 attn_softcap, logit_softcap;             /* 0 = off */
     f32 position_scale;                          /* 0 = off */
-    enum pooling pooling;                        /* never NONE: without a key encoders take the mean, others the last row */
+    enum pooling pooling; /* never NONE: without a key encoders take the mean, others the last row */
 };
 
 /* Reads into out; layers come from arena. ERR_UNSUPPORTED: an architecture, or a part of one, that we do

@@ -34,7 +34,7 @@ struct model {
     u32 q_width, kv_width, n_ff; /* most over all layers */
     u32 group_max;               /* most query heads per KV head */
     bool embd_kinds[2];          /* whether inputs of n_embd values are read as Q8, as Q8_256 */
-    f32 *alibi; /* [n_heads] slopes; NULL where the family has none */
+    f32 *alibi;                  /* [n_heads] slopes; NULL where the family has none */
     u32 wide_K[2];               /* widest input of o and down that is read as Q8, as Q8_256; 0 = none */
 };
 
@@ -110,7 +110,8 @@ void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32
                   u8 *mem);
 
 /* The same for an encoder. */
-void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32 n_inputs, u32 n_threads, u8 *mem);
+void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32 n_inputs, u32 n_threads,
+                  u8 *mem);
 /* The next `bytes` of mem (NULL: only counts them in *at), 64-byte aligned. */
 void *scratch_take(u8 *mem, u64 *at, u64 bytes);
 void scratch_plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem, u64 *at);

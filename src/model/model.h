@@ -72,8 +72,8 @@ struct model_span {
 
 struct model_scratch; /* activations of one step; reused by all steps of all models */
 
-/* Bytes of scratch for steps of at most n_rows rows and n_logits sampled rows (an encoder: inputs): the ledger
- * books it and the allocator takes it. */
+/* Bytes of scratch for steps of at most n_rows rows and n_logits sampled rows (an encoder: inputs): the
+ * ledger books it and the allocator takes it. */
 u64 model_scratch_bytes(const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads);
 struct model_scratch *model_scratch_new(void) MUST_USE;
 void model_scratch_free(struct model_scratch *s);
@@ -104,19 +104,20 @@ struct model_input {
     u32 n;             /* 1..n_ctx_train */
 };
 
-/* One pass over the inputs; their rows stay in s until its next use. Memory grows with the rows, not with their
- * square: keys and values of one layer, and activations for MODEL_ENCODE_ROWS rows at a time. The bits of an
- * input's rows depend on it alone. */
+/* One pass over the inputs; their rows stay in s until its next use. Memory grows with the rows, not with
+ * their square: keys and values of one layer, and activations for MODEL_ENCODE_ROWS rows at a time. The bits
+ * of an input's rows depend on it alone. */
 #define MODEL_ENCODE_ROWS 512u
-void model_encode(struct model *m, struct team *team, struct model_scratch *s, const struct model_input *inputs,
-                  u32 n_inputs);
-/* Pools the rows of input i of the last model_encode into out: [n_embd]; POOLING_RANK, only where the file says
- * so: [n_out]. */
+void model_encode(struct model *m, struct team *team, struct model_scratch *s,
+                  const struct model_input *inputs, u32 n_inputs);
+/* Pools the rows of input i of the last model_encode into out: [n_embd]; POOLING_RANK, only where the file
+ * says so: [n_out]. */
 void model_pool(const struct model *m, struct model_scratch *s, u32 i, enum pooling pooling, f32 *out);
 /* The rows themselves, [n][n_embd]. */
 const f32 *model_encoded_rows(const struct model *m, const struct model_scratch *s, u32 i);
 
-/* Pooling by the mean, row by row in ascending order, however the rows are cut into steps: sum starts at 0. */
+/* Pooling by the mean, row by row in ascending order, however the rows are cut into steps: sum starts at 0.
+ */
 void model_mean_add(const struct model *m, f32 *sum, const f32 *row);
 void model_mean_finish(const struct model *m, f32 *sum, u32 n_rows);
 

@@ -177,7 +177,8 @@ static enum status open_ffn(struct loader *l, struct weights_layer *w, u32 n_ff)
 }
 
 /* Each half of an encoder's layer ends with a norm of the sum. */
-static enum status open_encoder_layer(struct loader *l, struct weights_layer *w, const struct hyper_layer *s) {
+static enum status open_encoder_layer(struct loader *l, struct weights_layer *w,
+                                      const struct hyper_layer *s) {
     u32 d = l->h->n_embd;
     TRY(vector(l, "attn_output_norm.weight", MUST, d, &w->attn_post_norm));
     TRY(vector(l, "attn_output_norm.bias", MUST, d, &w->attn_post_norm_bias));

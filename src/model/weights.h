@@ -8,11 +8,11 @@
 
 /* Matrices are [N outputs][K inputs]; vectors NULL where the family or the file has none. */
 struct weights_layer {
-    const f32 *attn_norm, *attn_norm_bias; /* [n_embd] */
-    const f32 *q_norm, *k_norm;            /* by the family's kind of QK norm */
+    const f32 *attn_norm, *attn_norm_bias;           /* [n_embd] */
+    const f32 *q_norm, *k_norm;                      /* by the family's kind of QK norm */
     const f32 *attn_post_norm, *attn_post_norm_bias; /* [n_embd] */
-    const f32 *ffn_norm, *ffn_norm_bias;   /* [n_embd] */
-    const f32 *ffn_post_norm, *ffn_post_norm_bias; /* [n_embd] */
+    const f32 *ffn_norm, *ffn_norm_bias;             /* [n_embd] */
+    const f32 *ffn_post_norm, *ffn_post_norm_bias;   /* [n_embd] */
     struct kern_mat q, k, v; /* [n_heads * head_dim][n_embd], k and v [n_kv_heads * head_dim][n_embd] */
     const f32 *q_bias, *k_bias, *v_bias;
     struct kern_mat o; /* [n_embd][n_heads * head_dim] */
@@ -31,10 +31,11 @@ struct weights {
     const f32 *rope_usual, *rope_long; /* [n_rot / 2] factors */
     struct weights_layer *layers;      /* [n_layers] */
     /* Encoders: */
-    struct kern_mat position_embd;          /* [n_ctx_train][n_embd]; data NULL where the family has none */
-    struct kern_mat token_types;            /* [..][n_embd], row 0 is added to every token; maybe NULL */
-    const f32 *embd_norm, *embd_norm_bias;  /* [n_embd] */
-    struct kern_mat cls, cls_out;           /* [n_embd][n_embd], [n_labels][n_embd] with POOLING_RANK, one of them at least */
+    struct kern_mat position_embd;         /* [n_ctx_train][n_embd]; data NULL where the family has none */
+    struct kern_mat token_types;           /* [..][n_embd], row 0 is added to every token; maybe NULL */
+    const f32 *embd_norm, *embd_norm_bias; /* [n_embd] */
+    struct kern_mat cls,
+        cls_out; /* [n_embd][n_embd], [n_labels][n_embd] with POOLING_RANK, one of them at least */
     const f32 *cls_bias, *cls_out_bias;
 };
 

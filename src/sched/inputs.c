@@ -1,9 +1,9 @@
 /* inputs.c - steps of encoders: whole inputs, shared by deficit round robin (Shreedhar and Varghese 1995).
  *
- * In each step every request is credited with an equal share of the rows, and takes inputs while its credit pays
- * for them; what is left stays. Who has most credit goes first, so that one with long inputs, who has saved up,
- * finds the step empty. If nobody can pay, the one who is nearest to it goes into debt: a step is never empty
- * while there is work. */
+ * In each step every request is credited with an equal share of the rows, and takes inputs while its credit
+ * pays for them; what is left stays. Who has most credit goes first, so that one with long inputs, who has
+ * saved up, finds the step empty. If nobody can pay, the one who is nearest to it goes into debt: a step is
+ * never empty while there is work. */
 #include "sched/internal.h"
 
 void sinputs_done(struct sreq *r, u32 n_tokens) {
@@ -17,7 +17,8 @@ static u32 input_length(const struct sreq *r, u32 input) {
     return r->ends[input] - (input ? r->ends[input - 1] : 0);
 }
 
-/* Inputs of r that its credit pays for, as rows; an input that is longer than the budget only into an empty step. */
+/* Inputs of r that its credit pays for, as rows; an input that is longer than the budget only into an empty
+ * step. */
 static u32 take_paid(struct sreq *r, u32 n_rows, u32 budget, u32 inputs_max, u32 *n_inputs) {
     u32 taken = 0;
     for (u32 i = r->n_inputs_done; i < r->n_ends && *n_inputs < inputs_max; i++) {

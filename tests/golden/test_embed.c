@@ -1,7 +1,8 @@
-/* Goal: embeddings agree with llama.cpp's, and their bits depend on the input alone. Method: tiny random encoders
- * and their pooled vectors and rows (data/embed.json), with F32 activations within 1e-3 (a missing feature shows
- * as 0.07 or more); the Q8_0 file also as served, as near as llama.cpp's own integer path comes. Then the same
- * inputs in batches, with several threads, kernels, and more rows than are computed at a time. */
+/* Goal: embeddings agree with llama.cpp's, and their bits depend on the input alone. Method: tiny random
+ * encoders and their pooled vectors and rows (data/embed.json), with F32 activations within 1e-3 (a missing
+ * feature shows as 0.07 or more); the Q8_0 file also as served, as near as llama.cpp's own integer path
+ * comes. Then the same inputs in batches, with several threads, kernels, and more rows than are computed at a
+ * time. */
 #include "golden.h"
 
 #include <math.h>
@@ -120,13 +121,17 @@ static void integer_activations(void **state) {
     const char *name;
     json_t *entry = json_object_get(json_object_get(golden, "models"), "bert-q8_0"), *sequence;
     golden_model(golden, "bert-q8_0", path);
-    f64 theirs = json_number_value(json_object_get(json_object_get(json_object_get(entry, "q8act"), "mean"), "min_cos"));
+    f64 theirs = json_number_value(
+        json_object_get(json_object_get(json_object_get(entry, "q8act"), "mean"), "min_cos"));
     open_encoder(path, NULL, 2, false, &e);
     u32 d = model_info(e.model)->n_embd;
     json_object_foreach(json_object_get(entry, "sequences"), name, sequence) {
         u32 n, *ids = golden_ids(sequence, &n);
         f32 out[1024], *want = base64_floats(
-            json_object_get(json_object_get(json_object_get(json_object_get(entry, "pool"), "mean"), name), "vec_b64"), d);
+                           json_object_get(
+                               json_object_get(json_object_get(json_object_get(entry, "pool"), "mean"), name),
+                               "vec_b64"),
+                           d);
         encode_one(&e, ids, n);
         model_pool(e.model, e.scratch, 0, POOLING_MEAN, out);
         if (1 - cosine(out, want, d) > 2 * (1 - theirs))
@@ -217,8 +222,8 @@ static void memory(void **state) {
     eval_model_close(&e);
 }
 
-/* The real all-MiniLM-L6-v2: its sentences come out as llama.cpp's, and as the exact ones (f64, and erf where both
- * programs take the tanh form of GELU, which alone makes 6e-4). */
+/* The real all-MiniLM-L6-v2: its sentences come out as llama.cpp's, and as the exact ones (f64, and erf where
+ * both programs take the tanh form of GELU, which alone makes 6e-4). */
 static void minilm(void **state) {
     (void)state;
     struct eval_model e;
@@ -272,10 +277,8 @@ static int finish(void **state) {
 int main(void) {
     golden = golden_load("embed.json");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(vectors),
-        cmocka_unit_test(integer_activations),
-        cmocka_unit_test(determinism),
-        cmocka_unit_test(memory),
+        cmocka_unit_test(vectors),     cmocka_unit_test(integer_activations),
+        cmocka_unit_test(determinism), cmocka_unit_test(memory),
         cmocka_unit_test(minilm), /* last: left out without the model */
     };
     const char *path = getenv("MINKA_TEST_MINILM");

@@ -1,6 +1,6 @@
 """Embeddings over HTTP: the three routes and their errors; many inputs in one call equal single calls bit by bit, also
 beside chats. The models are tiny and random."""
-import base64, math, os, struct, sys, threading
+import base64, json, math, os, pathlib, struct, subprocess, sys, tempfile, threading
 
 from harness import Server, Skip, TINY, main, together
 
@@ -144,6 +144,37 @@ def test_generating_model():
         assert embed(s, input=texts)["embeddings"] == cold["embeddings"]
         assert [embed(s, input=t)["embeddings"][0] for t in texts] == cold["embeddings"]
         assert len({bits(v) for v in cold["embeddings"]}) == len(set(texts))
+
+
+def with_pooling(path, kind):
+    """A copy of the tiny model that names its pooling; a filler keeps the tensors aligned."""
+    data = TINY.read_bytes()
+    key = b"llama.pooling_type"
+    pair = struct.pack("<Q", len(key)) + key + struct.pack("<II", 4, kind)
+    fill = -(len(pair) + 21) % 32
+    pair += struct.pack("<QcIQ", 1, b"x", 8, fill) + b"." * fill
+    n_keys = struct.unpack_from("<Q", data, 16)[0]
+    path.write_bytes(data[:16] + struct.pack("<Q", n_keys + 2) + pair + data[24:])
+    return path
+
+
+def test_pooling_of_a_generating_model():
+    """The last row and the mean; neither depends on how the rows are cut, cached or batched."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = {name: with_pooling(pathlib.Path(folder) / name, kind) for name, kind in (("mean", 1), ("last", 3))}
+        with Server({"tiny": TINY, **models}) as s:
+            texts = ["the river " * n for n in (1, 5, 40, 150)]
+            default = embed(s, input=texts)["embeddings"]
+            got = {m: [embed(s, model=m, input=texts)["embeddings"], embed(s, model=m, input=texts)["embeddings"],
+                       [embed(s, model=m, input=t)["embeddings"][0] for t in texts]] for m in models}
+            assert got["last"] == [default] * 3
+            assert got["mean"] == [got["mean"][0]] * 3 and got["mean"][0] != default
+
+
+def test_command_line():
+    with Server({"tiny": ENCODER}) as s:
+        got = subprocess.run([sys.argv[1], "run", "tiny", "the river"], env=s.env, capture_output=True, text=True, timeout=60)
+        assert got.returncode == 0 and json.loads(got.stdout) == embed(s, input="the river")["embeddings"][0], got
 
 
 def test_cancel_and_crash():

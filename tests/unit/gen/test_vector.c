@@ -17,7 +17,8 @@ static void test_length(void **state) {
     /* Squares that overflow or vanish in f32. */
     f32 big[] = {3e30f, 4e30f}, small[] = {3e-30f, 4e-30f};
     assert_true(gen_vector_normalize(big, 2) && gen_vector_normalize(small, 2));
-    assert_true(fabsf(big[0] - 0.6f) < 1e-7f && fabsf(big[1] - 0.8f) < 1e-7f && fabsf(small[0] - 0.6f) < 1e-7f && fabsf(small[1] - 0.8f) < 1e-7f);
+    assert_true(fabsf(big[0] - 0.6f) < 1e-7f && fabsf(big[1] - 0.8f) < 1e-7f &&
+                fabsf(small[0] - 0.6f) < 1e-7f && fabsf(small[1] - 0.8f) < 1e-7f);
     /* Any vector, twice: the second time changes no more than the last digit. */
     u32 seed = 1;
     f32 w[384];

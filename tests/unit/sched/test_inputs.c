@@ -108,9 +108,9 @@ static void test_long_input(void **state_) {
     fixture_release(&f);
 }
 
-/* Goal: whatever the length of their inputs, requests that compete get the same share of the rows. Method: many
- * short inputs against few long ones that do not fit a step beside others; at any time the difference is less
- * than what one step and one long input make. */
+/* Goal: whatever the length of their inputs, requests that compete get the same share of the rows. Method:
+ * many short inputs against few long ones that do not fit a step beside others; at any time the difference is
+ * less than what one step and one long input make. */
 static void test_equal_shares(void **state_) {
     (void)state_;
     struct fixture f;
