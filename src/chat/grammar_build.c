@@ -205,8 +205,7 @@ static void find_classes(struct automaton *a) {
     }
     a->n_classes = 0;
     for (u32 c = 0; c < 256; c++) {
-        if (c == 0 || cut[c])
-            a->class_byte[a->n_classes++] = (u8)c;
+        a->n_classes += c == 0 || cut[c];
         a->class_of[c] = (u8)(a->n_classes - 1);
     }
 }

@@ -52,8 +52,7 @@ struct automaton {
     struct edge *edges;
     u32 n_nodes, cap_nodes, n_edges, cap_edges;
     u32 start;
-    u8 class_of[256];   /* bytes that no edge tells apart */
-    u8 class_byte[256]; /* one byte of each class */
+    u8 class_of[256]; /* bytes that no edge tells apart are of one class */
     u32 n_classes;
 };
 
@@ -97,7 +96,7 @@ u32 build_string(struct build *b, u64 min, u64 max, u32 to);
 u32 build_any_number(struct build *b, u32 to);
 u32 build_any_value(struct build *b, u32 to);
 u32 build_any_object(struct build *b, u32 to);
-u32 build_colon(struct build *b, u32 to);
+u32 build_colon(struct build *b, u32 to); /* and at most one blank */
 /* Any bytes up to and with the first occurrence of text; with open_end: any without it, text may be empty. */
 u32 build_until(struct build *b, struct str text, bool open_end, u32 to);
 
