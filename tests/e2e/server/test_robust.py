@@ -80,7 +80,8 @@ def damaged():
         return bytes(changed)
 
     arch = good.index(b"llama", good.index(b"general.architecture"))
-    out = {"magic": (put(0, "<4s", b"GGML"), []), "version": (put(4, "<I", 99), []), "tensors": (put(8, "<Q", 1 << 63), []),
+    epsilon = good.index(b"layer_norm_rms_epsilon") + len("layer_norm_rms_epsilon") + 4  # behind its type
+    out = {"epsilon": (put(epsilon, "<f", 0.0), ["layer_norm_rms_epsilon is 0"]), "magic": (put(0, "<4s", b"GGML"), []), "version": (put(4, "<I", 99), []), "tensors": (put(8, "<Q", 1 << 63), []),
            "keys": (put(16, "<Q", (1 << 63) + 5), []), "keylen": (put(24, "<Q", (1 << 64) - 8), []),
            "dims": (put(type_at - 8, "<Q", 1 << 62), []), "ndims": (put(type_at - 8 * n_dims - 4, "<I", 0xFFFFFFFF), []),
            "offset": (put(type_at + 4, "<Q", (1 << 64) - 32), []), "type": (put(type_at, "<I", 20000), ["20000"]),
