@@ -85,9 +85,9 @@ bool grammar_run_feed(struct grammar_run *r, struct str bytes) MUST_USE;
 bool grammar_run_complete(const struct grammar_run *r);
 /* ... and nothing can follow: the answer is over. */
 bool grammar_run_over(const struct grammar_run *r);
-/* Sets the bits of all allowed tokens in mask [DIV_CEIL(n_vocab, 32)] (as sampler_pick takes it) and clears the
- * others. ERR_TOO_LARGE: the schema leaves more possibilities open here than can be followed. ERR_INVALID: no
- * token at all: the text is over, and the vocabulary has no end token. */
+/* Sets the bits of all allowed tokens in mask [DIV_CEIL(n_vocab, 32)] (as sampler_pick takes it) and clears
+ * the others. ERR_TOO_LARGE: the schema leaves more possibilities open here than can be followed.
+ * ERR_INVALID: no token at all: the text is over, and the vocabulary has no end token. */
 enum status grammar_run_mask(const struct grammar_run *r, u32 *mask, struct err *err) MUST_USE;
 
 #endif
