@@ -143,7 +143,7 @@ def ask(target, prompts, n, while_running=None, temperature=0, guess=False):
 
 
 def edit_of(seed):
-    """An answer that repeats most of its prompt, as edits and quotations do."""
+    """A prompt whose answer repeats much of it, as edits and quotations do."""
     r = random.Random(seed)
     lines = [f"def {a}_{b}({c}, {d}):\n    total = {c} * {r.randrange(90)} + {d}\n    return total - {r.randrange(90)}\n"
              for a, b, c, d in (r.sample(WORDS, 4) for _ in range(6))]
@@ -195,8 +195,8 @@ CASES = {  # name: (what is printed, function, more is better)
     "decode8": ("8 streams, tokens/s in total", lambda t, s: case_stream(t, 8, s), True),
     "decode16": ("16 streams, tokens/s in total", lambda t, s: case_stream(t, 16, s, 96), True),
     "decode64": ("64 streams, tokens/s in total", lambda t, s: case_stream(t, 64, s, 64), True),
-    "edit1": ("1 stream that copies its prompt, tokens/s", lambda t, s: case_stream(t, 1, s, prompt=edit_of, guess=True), True),
-    "edit16": ("16 streams that copy their prompts, tokens/s", lambda t, s: case_stream(t, 16, s, prompt=edit_of, guess=True), True),
+    "edit1": ("1 stream that repeats much of its prompt, tokens/s", lambda t, s: case_stream(t, 1, s, prompt=edit_of, guess=True), True),
+    "edit16": ("16 streams that repeat much of their prompts, tokens/s", lambda t, s: case_stream(t, 16, s, prompt=edit_of, guess=True), True),
     "free1": ("1 stream of free text (temperature 1.2), tokens/s", lambda t, s: case_stream(t, 1, s, temperature=1.2, guess=True), True),
     "free16": ("16 streams of free text, tokens/s", lambda t, s: case_stream(t, 16, s, temperature=1.2, guess=True), True),
     "prompt512": ("prompt of about 512 tokens, tokens/s", lambda t, s: case_prompt(t, 480, s), True),
