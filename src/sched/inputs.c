@@ -3,7 +3,8 @@
  * In each step every request is credited with an equal share of the rows, and takes inputs while its credit
  * pays for them; what is left stays. Who has most credit goes first, so that one with long inputs, who has
  * saved up, finds the step empty. If nobody can pay, the one who is nearest to it goes into debt: a step is
- * never empty while there is work. */
+ * never empty while there is work. Credit beyond a step and an input is lost: one whose steps are limited by
+ * the number of inputs would gather so much that newcomers would wait for long. */
 #include "sched/internal.h"
 
 void sinputs_done(struct sreq *r, u32 n_tokens) {
@@ -41,6 +42,11 @@ static struct sreq *nearest(struct sreq *const *list, u32 n) {
     return best;
 }
 
+/* More credit; else who was planned longer ago. */
+static bool goes_before(const struct sreq *a, const struct sreq *b) {
+    return a->credit != b->credit ? a->credit > b->credit : a->planned_round < b->planned_round;
+}
+
 void sinputs_plan(struct sched *s, const struct smodel *m, u32 budget) {
     u32 n, n_rows = 0, n_inputs = 0, first = 0;
     struct sreq **list = slist_copy(s, &m->running, &n);
@@ -48,16 +54,20 @@ void sinputs_plan(struct sched *s, const struct smodel *m, u32 budget) {
         return;
     for (u32 i = 0; i < n; i++) {
         list[i]->credit += DIV_CEIL(budget, n);
-        if (list[i]->credit > list[first]->credit)
+        if (goes_before(list[i], list[first]))
             first = i;
     }
     for (u32 i = 0; i < n; i++) {
         struct sreq *r = list[(first + i) % n];
         u32 taken = take_paid(r, n_rows, budget, s->config.inputs_max, &n_inputs);
-        if (taken)
+        if (taken) {
             splanned_add(s, r, taken);
+            r->planned_round = s->round;
+        }
         n_rows += taken;
     }
+    for (u32 i = 0; i < n; i++)
+        list[i]->credit = MIN(list[i]->credit, (i64)budget + list[i]->input_longest);
     if (n_rows > 0)
         return;
     struct sreq *r = nearest(list, n);

@@ -84,8 +84,9 @@ struct sreq {
     u32 tokens_max; /* it never gets longer: min(num_ctx, prompt + predict_max) */
     u32 num_ctx;
     u32 *ends; /* [n_ends] encoder: of its inputs */
-    u32 n_ends, n_inputs_done;
+    u32 n_ends, n_inputs_done, input_longest;
     i64 credit;     /* encoder: rows that it may still take */
+    u64 planned_round; /* encoder: when it last had a place in a step */
     bool every_row; /* no prefix comes from the tree */
     struct kv_seq kv; /* empty until the first slice; an encoder's only counts */
     u32 n_cached;     /* of the last opening */

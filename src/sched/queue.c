@@ -272,6 +272,8 @@ void squeue_prompt(struct sched *s, const struct sched_event *e) {
         r->ends = xmalloc(p->n_ends * sizeof *r->ends);
         memcpy(r->ends, p->ends, p->n_ends * sizeof *r->ends);
         r->n_ends = p->n_ends;
+        for (u32 i = 0; i < p->n_ends; i++)
+            r->input_longest = MAX(r->input_longest, p->ends[i] - (i ? p->ends[i - 1] : 0));
     }
     sreq_refuse_too_large(s, r);
 }

@@ -115,7 +115,9 @@ static void test_equal_shares(void **state_) {
     (void)state_;
     struct fixture f;
     u32 last[4] = {0, 30000, 30000, 30000}, rows[4] = {0};
-    start(&f, config(), 3);
+    struct sched_config c = config();
+    c.inputs_max = 64;
+    start(&f, c, 3);
     inputs(&f, 1, 3000, 10);
     inputs(&f, 2, 60, 500);
     inputs(&f, 3, 300, 100);
@@ -130,6 +132,29 @@ static void test_equal_shares(void **state_) {
                     fail_msg("step %u: request %u has had %u rows, request %u %u", i, a, rows[a], b, rows[b]);
     }
     assert_true(rows[1] > 20000 && rows[2] > 20000 && rows[3] > 20000);
+    fixture_release(&f);
+}
+
+/* Goal: who comes later is not kept waiting by credit that another could not spend, because the number of
+ * inputs limits its steps. */
+static void test_newcomer(void **state_) {
+    (void)state_;
+    struct fixture f;
+    u32 last[3] = {0, 8000, 200};
+    start(&f, config(), 2);
+    inputs(&f, 1, 4000, 2);
+    for (u32 i = 0; i < 100; i++) {
+        next(&f);
+        report(&f, last);
+    }
+    inputs(&f, 2, 100, 2);
+    u32 n_steps = 0;
+    for (; state(&f).n_running + state(&f).n_waiting == 2; n_steps++) {
+        assert_true(n_steps < 20); /* 16 inputs in every other step: 13 */
+        next(&f);
+        report(&f, last);
+    }
+    assert_true(n_steps >= 12);
     fixture_release(&f);
 }
 
@@ -168,6 +193,7 @@ int main(void) {
         cmocka_unit_test(test_whole_inputs),
         cmocka_unit_test(test_long_input),
         cmocka_unit_test(test_equal_shares),
+        cmocka_unit_test(test_newcomer),
         cmocka_unit_test(test_beside_a_generating_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
