@@ -8,11 +8,11 @@
  * Decode: so many sequences at each depth make --tokens tokens, one row and one row of logits each per step. A line
  * of JSON per case: tokens per second in all (median, smallest and largest repetition) and, for decode, what a step
  * must read (weights once, keys and values of every sequence) beside a plain read of the same weights by the same
- * threads, measured between the repetitions. --seconds per case; tokens are random. */
+ * threads, measured between the repetitions. --seconds per case; tokens are random; with one thread its own time counts. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "base/limit.h"
 #include "base/str.h"
 #include "cli/eval_model.h"
@@ -47,7 +47,15 @@ static int f64_compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static f64 seconds_since(u64 start_ns) { return 1e-9 * (f64)(clock_ns() - start_ns); }
+static bool alone; /* one thread: its own time, which other processes disturb less; several: wall time */
+
+static u64 now_ns(void) {
+    struct timespec t;
+    clock_gettime(alone ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000u + (u64)t.tv_nsec;
+}
+
+static f64 seconds_since(u64 start_ns) { return 1e-9 * (f64)(now_ns() - start_ns); }
 
 static u32 random_token(struct bench *b) {
     b->random ^= b->random << 13, b->random ^= b->random >> 7, b->random ^= b->random << 17;
@@ -69,7 +77,7 @@ static void read_part(void *arg, u32 part, u32 thread) {
 
 static f64 read_rate(struct bench *b) {
     struct reading r = {b, b->e.options.n_threads};
-    u64 start = clock_ns();
+    u64 start = now_ns();
     team_run(b->e.team, read_part, &r, r.n_parts);
     return (f64)b->e.map_bytes / seconds_since(start);
 }
@@ -145,8 +153,8 @@ static void bench_prefill(struct bench *b) {
     struct rates r = {.n = 0};
     sequence_open(b, 0, b->prompt);
     prefill(b, &b->seqs[0], b->prompt, true);
-    for (u64 start = clock_ns(); more(b, &r, start);) {
-        u64 t = clock_ns();
+    for (u64 start = now_ns(); more(b, &r, start);) {
+        u64 t = now_ns();
         prefill(b, &b->seqs[0], b->prompt, true);
         r.at[r.n++] = b->prompt / seconds_since(t);
     }
@@ -166,8 +174,8 @@ static void bench_decode(struct bench *b, u32 n_seqs, u32 depth) {
     decode(b, n_seqs, depth);
     u64 bytes = weights_read(b) + n_seqs * kv_read(b, depth + b->n_tokens / 2);
     f64 share[REPETITIONS_MAX];
-    for (u64 start = clock_ns(); more(b, &r, start); r.n++) {
-        u64 t = clock_ns();
+    for (u64 start = now_ns(); more(b, &r, start); r.n++) {
+        u64 t = now_ns();
         for (u32 i = 0; i < b->n_tokens; i++) /* each repetition writes over the positions of the one before */
             decode(b, n_seqs, depth + i);
         f64 took = seconds_since(t);
@@ -242,6 +250,7 @@ int main(int argc, char **argv) {
             " [--threads N] [--kernels NAME] [--cache-type f16|bf16|q8_0|f32] %s", err.text);
     if (eval_model_open(argv[1], &o, &b.e, &err) != OK)
         die("%s", err.text);
+    alone = b.e.options.n_threads == 1;
     read_rate(&b); /* the file is in memory from here on */
     if (b.prompt)
         bench_prefill(&b);

@@ -19,6 +19,7 @@ ALWAYS_INLINE vi v_shl(vi a, u32 n) { return _mm512_slli_epi32(a, n); }
 ALWAYS_INLINE vi v_shr(vi a, u32 n) { return _mm512_srli_epi32(a, n); }
 ALWAYS_INLINE vi v_sar(vi a, u32 n) { return _mm512_srai_epi32(a, n); }
 ALWAYS_INLINE vf f_load(const f32 *p) { return _mm512_load_ps(p); }
+ALWAYS_INLINE void f_store(f32 *p, vf a) { _mm512_store_ps(p, a); }
 ALWAYS_INLINE vf f_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 ALWAYS_INLINE vf f_negate(vf a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 ALWAYS_INLINE vf f_of(vi a) { return _mm512_cvtepi32_ps(a); }

@@ -1,7 +1,8 @@
 /* unpack_avx2.c - 8 rows of bytes to lanes, and decoded. */
 #include "kern/x86/matmul_avx2.h"
 
-#include "kern/x86/decode_x86.h"
+#define PUT(A, b, g, v) _mm256_store_si256((vi *)(void *)tile->W[8 * (b) + (g)][r], v_xor(v, flip));
+#include "kern/x86/unpack_x86.h"
 
 /* 16 bytes of rows at p and p + 4 rows. */
 ALWAYS_INLINE vi load_2_rows(const u8 *p, size_t stride) {
@@ -40,41 +41,10 @@ void avx2_transpose(const u8 *rows, size_t stride, u32 bytes, u32 (*T)[8], struc
     }
 }
 
-#define START(A, b, shift)
-#define START_16(A, b, h, shift)
-#define PUT(A, b, g, v) _mm256_store_si256((vi *)(void *)tile->W[8 * (b) + (g)][r], v_xor(v, flip));
-#define END(A, b, d) _mm256_store_ps(tile->D[b][r], d);
-#define END_MIN(A, b, d, m)                                                                                  \
-    _mm256_store_ps(tile->D[b][r], d);                                                                       \
-    _mm256_store_ps(tile->M[b][r], m);
-#define END_16(A, b, h, d) _mm256_store_ps(tile->D[2 * (b) + (h)][r], d);
-
-#define UNPACK(X)                                                                                            \
-    for (u32 b = 0; b < n_blocks; b += UNIT_##X, T += DWORDS_##X) {                                          \
-        DECODE_##X(T, b)                                                                                     \
-    }                                                                                                        \
-    break;
-#define UNPACK_PAIRS(X)                                                                                      \
-    for (u32 b = 0; b < n_blocks; b += UNIT_##X, T += DWORDS_##X) {                                          \
-        DECODE_##X(T, b, b + 1 < n_blocks)                                                                   \
-    }                                                                                                        \
-    break;
-
 static void unpack(enum quant_type type, struct tile *tile, u32 n_blocks, u32 r, bool sign) {
     const u32(*T)[8] = (const u32(*)[8])tile->T;
     const vi flip = v_set_8(sign && matmul_bias_shift(type) == 7 ? (i8)0x80 : 0);
-    switch ((int)type) {
-    case QUANT_Q4_0: UNPACK_PAIRS(Q4_0)
-    case QUANT_Q4_1: UNPACK(Q4_1)
-    case QUANT_Q5_0: UNPACK_PAIRS(Q5_0)
-    case QUANT_Q5_1: UNPACK(Q5_1)
-    case QUANT_Q8_0: UNPACK_PAIRS(Q8_0)
-    case QUANT_IQ4_NL: UNPACK_PAIRS(IQ4_NL)
-    case QUANT_Q4_K: UNPACK(Q4_K)
-    case QUANT_Q5_K: UNPACK(Q5_K)
-    case QUANT_Q6_K: UNPACK(Q6_K)
-    case QUANT_IQ4_XS: UNPACK(IQ4_XS)
-    }
+    UNPACK_TYPE(type)
 }
 
 void avx2_tile_load(const struct kern_mat *w, u32 n, const struct columns *at, struct tile *tile, u32 r,
