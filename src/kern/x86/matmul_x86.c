@@ -19,8 +19,11 @@ void matmul_prefetch_plan(const struct walk *k, const u8 *tile_rows, u32 rows, c
     u32 n = 0;
     for (size_t line = first; line < DIV_CEIL(c->to, 64); line++) {
         const u8 *p = tile + at * 64;
+        bool inside = p + (rows - 4) * stride < k->end; /* nearly always: one comparison instead of many */
+        if (!inside && !k->next && p >= k->end)
+            break;
         for (u32 row = 0; row < rows; row += 4, p += 4 * stride) {
-            if (p < k->end)
+            if (inside || p < k->end)
                 list[n++] = p;
             else if (k->next)
                 list[n++] = k->next + (p - k->end);
