@@ -181,7 +181,6 @@ struct sched_prompt request_sched_prompt(const struct request *q) {
         .n_tokens = q->tokens.n,
         .predict_max = q->r->num_predict - MIN(q->n_output, q->r->num_predict),
         .num_ctx = q->r->num_ctx,
-        .n_resumed = q->r->n_resume,
         .load_only = q->r->load_only,
     };
 }

@@ -258,14 +258,12 @@ void squeue_prompt(struct sched *s, const struct sched_event *e) {
         return;
     }
     check(p->n_tokens >= 1 && p->n_tokens <= p->num_ctx);
-    check(p->n_resumed < p->n_tokens && p->predict_max >= 1);
+    check(p->predict_max >= 1);
     r->tokens = xmalloc(p->n_tokens * sizeof(u32));
     memcpy(r->tokens, p->tokens, p->n_tokens * sizeof(u32));
     r->n_tokens = r->tokens_cap = p->n_tokens;
     r->num_ctx = p->num_ctx;
-    u64 longest = (u64)p->n_tokens - p->n_resumed + p->predict_max;
-    r->tokens_max = (u32)MIN(longest, p->num_ctx);
-    r->tokens_max = MAX(r->tokens_max, r->n_tokens);
+    r->tokens_max = (u32)MIN((u64)p->n_tokens + p->predict_max, p->num_ctx);
     r->every_row = p->every_row;
     if (r->model->info.encoder) {
         check(p->n_ends >= 1 && p->ends[p->n_ends - 1] == p->n_tokens);

@@ -89,9 +89,8 @@ struct sched_model {
 struct sched_prompt {
     const u32 *tokens; /* [n_tokens] copied; n_tokens >= 1; 0 with load_only */
     u32 n_tokens;
-    u32 predict_max; /* most tokens to generate, >= 1 */
+    u32 predict_max; /* most tokens to generate behind these, >= 1 */
     u32 num_ctx;     /* n_tokens < num_ctx; the sequence never holds more than num_ctx tokens */
-    u32 n_resumed;   /* the last n_resumed tokens were generated before an engine crash */
     bool load_only;  /* done when the model is loaded */
     const u32 *ends; /* [n_ends] encoder: where each input ends in tokens, ascending, the last n_tokens; copied */
     u32 n_ends;

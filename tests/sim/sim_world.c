@@ -108,12 +108,11 @@ static void send_prompt(struct sim *w, struct sim_request *r) {
                                  .request_id = r->id,
                                  .prompt = {.tokens = r->tokens,
                                             .n_tokens = r->n_tokens,
-                                            .predict_max = r->predict_max,
+                                            .predict_max = r->predict_max - (r->n_ends ? 0 : r->n_output),
                                             .num_ctx = r->num_ctx,
                                             .ends = r->ends,
                                             .n_ends = r->n_ends,
-                                            .every_row = r->every_row,
-                                            .n_resumed = r->n_ends ? 0 : MIN(r->n_output, r->n_tokens - 1)}});
+                                            .every_row = r->every_row}});
 }
 
 static bool in_items(const struct sim *w, u64 id) {

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Guessing tokens ahead changes nothing but the number of steps: the same events, one per token, the same text, counts,
 log probabilities and hash over all logits, for every way of sampling, for answers that end or shift inside a guess,
-alone, in a crowd, and from tokens that an engine before this one had computed."""
+alone and in a crowd. (Answers that go on after an engine crash: tests/unit/engine/test_speculation.c.)"""
 import json, os, random, sys
 
 from harness import Server, TINY, main, real_model, together

@@ -254,8 +254,7 @@ static void test_readmitted(void **state_) {
     tell(&f, (struct sched_event){
                  .kind = SCHED_PROMPT,
                  .request_id = 1,
-                 .prompt = {
-                     .tokens = tokens, .n_tokens = 30, .predict_max = 70, .num_ctx = 64, .n_resumed = 10}});
+                 .prompt = {.tokens = tokens, .n_tokens = 30, .predict_max = 60, .num_ctx = 64}});
     u32 rows = 0;
     for (u32 i = 0; i < 2; i++) {
         next(&f);
