@@ -1,5 +1,5 @@
-/* draft.c - a table from three tokens to where the newest such three end; a younger entry takes the place of an
- * older one with the same hash, and what is found is compared with the tokens. */
+/* draft.c - a table from three tokens to where the newest such three end; a younger entry takes the place of
+ * an older one with the same hash, and what is found is compared with the tokens. */
 #include "engine/draft.h"
 
 #include <stdlib.h>

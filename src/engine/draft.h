@@ -1,7 +1,7 @@
-/* draft.h - guesses what a request's tokens go on with: what followed the last time that the same three tokens
- * stood in a row, in the prompt or in the answer ("prompt lookup"). Answers that quote, edit or sum up their
- * prompt repeat long stretches of it. A guess costs nothing but rows of a step (sched/draft.c) and never changes
- * an answer: what was guessed is kept only where the sampler draws the same. */
+/* draft.h - guesses what a request's tokens go on with: what followed the last time that the same three
+ * tokens stood in a row, in the prompt or in the answer ("prompt lookup"). Answers that quote, edit or sum up
+ * their prompt repeat long stretches of it. A guess costs nothing but rows of a step (sched/draft.c) and
+ * never changes an answer: what was guessed is kept only where the sampler draws the same. */
 #ifndef MINKA_DRAFT_H
 #define MINKA_DRAFT_H
 

@@ -254,10 +254,12 @@ static enum status fit_scratch(struct engine *en, const struct slot *s, struct e
     u32 threads = team_threads(en->team), n_vocab = tokenizer_n_vocab(s->tokenizer);
     TRY(model_scratch_fit(en->scratch, s->model, s->n_rows_max, s->n_logits_max, threads, err));
     TRY(fit_buffers(en->masks, threads, &en->mask_bytes, DIV_CEIL(n_vocab, 32u) * sizeof(u32), err));
-    return fit_buffers(en->sampler_scratch, threads, &en->sampler_scratch_bytes, sampler_scratch_bytes(n_vocab), err);
+    return fit_buffers(en->sampler_scratch, threads, &en->sampler_scratch_bytes,
+                       sampler_scratch_bytes(n_vocab), err);
 }
 
-/* The file of a loaded model is damaged: its requests end with that, and it goes as soon as nobody uses it. */
+/* The file of a loaded model is damaged: its requests end with that, and it goes as soon as nobody uses it.
+ */
 static void fail_model(struct engine *en, struct slot *s) {
     u64 now = clock_ns();
     log_error("model file is damaged", "model=%s error=\"%s\"", s->name, s->error.text);
@@ -465,7 +467,7 @@ struct drawing {
 /* A row of logits. The rows of one item lie side by side, in the order of their positions. */
 struct sampled {
     struct drawing *d;
-    u32 pos; /* of the row */
+    u32 pos;          /* of the row */
     const u32 *guess; /* the next row is right only if this is drawn here; NULL: the item's last row */
     struct sampler_pick pick;
     u64 hash;
@@ -492,8 +494,9 @@ static enum status sample_row(const struct sample_work *w, u32 i, const struct g
     return OK;
 }
 
-/* The rows of one item in this tile: position by position, as long as what was guessed is drawn. A draw sees the
- * penalties, the grammar and the random number that it would have seen without guesses, so it is the same. */
+/* The rows of one item in this tile: position by position, as long as what was guessed is drawn. A draw sees
+ * the penalties, the grammar and the random number that it would have seen without guesses, so it is the
+ * same. */
 static void sample_group(void *arg, u32 group, u32 thread) {
     const struct sample_work *w = arg;
     u32 first = w->firsts[group], end = w->firsts[group + 1];
@@ -510,7 +513,8 @@ static void sample_group(void *arg, u32 group, u32 thread) {
         struct sampled *row = &w->rows[i];
         if (q->r->want_hash)
             hash = model_logits_hash(w->logits + (size_t)i * w->n_vocab, w->n_vocab, hash);
-        row->error.status = sample_row(w, i, c->grammar ? &run : NULL, q->n_output + i - first, thread, &row->error);
+        row->error.status =
+            sample_row(w, i, c->grammar ? &run : NULL, q->n_output + i - first, thread, &row->error);
         row->hash = hash;
         if (row->error.status != OK || !row->guess || row->pick.token != *row->guess)
             break;
@@ -594,7 +598,8 @@ static void send_embedded(void *ctx, const struct gen_event *e) { send_event(ctx
 static void embed_rows(struct engine *en, struct sampled *rows, u32 first, u32 n) {
     for (u32 i = first; i < first + n; i++) {
         struct request *q = rows[i].d->q;
-        embed_row(q, model_hidden(q->slot->model, en->scratch, i), rows[i].pos, rows[i].d->result, send_embedded, en);
+        embed_row(q, model_hidden(q->slot->model, en->scratch, i), rows[i].pos, rows[i].d->result,
+                  send_embedded, en);
     }
 }
 

@@ -281,7 +281,9 @@ enum sched_outcome request_token(struct request *q, const struct sampler_pick *p
 }
 
 u32 request_guess(struct request *q, u32 *out) {
-    u32 n = q->draft ? draft_guess(q->draft, q->tokens.ids, q->tokens.n, MIN(q->r->draft_max, LIMIT_DRAFT), out) : 0;
+    u32 n = q->draft
+                ? draft_guess(q->draft, q->tokens.ids, q->tokens.n, MIN(q->r->draft_max, LIMIT_DRAFT), out)
+                : 0;
     struct grammar_run run = {0};
     u32 n_kept = 0;
     if (n > 0 && q->constraint.grammar)

@@ -1,10 +1,10 @@
 /* draft.c - which guessed tokens get a row of a step.
  *
- * A step of n rows takes base + n * per_row and gives E tokens. One more row that gives g tokens makes it faster
- * per token if g / per_row > E / (base + n * per_row). The j-th draft of a request gives a token if it and all
- * before it come true: p^j, p being how often this request's guesses came true. While a step is bound by reading
- * the weights a row is cheap, and a fair guess pays; when it is bound by compute, none does.
- * p costs nothing to learn: each draw shows whether the guess that lay there would have come true. */
+ * A step of n rows takes base + n * per_row and gives E tokens. One more row that gives g tokens makes it
+ * faster per token if g / per_row > E / (base + n * per_row). The j-th draft of a request gives a token if it
+ * and all before it come true: p^j, p being how often this request's guesses came true. While a step is bound
+ * by reading the weights a row is cheap, and a fair guess pays; when it is bound by compute, none does. p
+ * costs nothing to learn: each draw shows whether the guess that lay there would have come true. */
 #include "sched/internal.h"
 
 /* What is expected of a request that nothing is known of: as if this many guesses had been looked at... */
@@ -13,8 +13,8 @@
 #define AGREED_FIRST 2.0
 /* An observation counts half after about 10. */
 #define DRAFT_FADE 0.93
-/* Rows of a step with drafts: one tile of logits. The next row would read the output matrix once more, and from
- * about there on steps are bound by compute. */
+/* Rows of a step with drafts: one tile of logits. The next row would read the output matrix once more, and
+ * from about there on steps are bound by compute. */
 #define DRAFT_ROWS_MAX 16u
 /* A row must promise this much more than it costs: rows that are sampled cost more than the average row. */
 #define DRAFT_MARGIN 1.25

@@ -81,15 +81,15 @@ struct sreq {
     u32 n_tokens, tokens_cap;
     u32 n_draft;
     f64 drafts_tried, drafts_agreed; /* faded counts: how often guesses come true */
-    u32 tokens_max; /* it never gets longer: min(num_ctx, prompt + predict_max) */
+    u32 tokens_max;                  /* it never gets longer: min(num_ctx, prompt + predict_max) */
     u32 num_ctx;
     u32 *ends; /* [n_ends] encoder: of its inputs */
     u32 n_ends, n_inputs_done, input_longest;
-    i64 credit;     /* encoder: rows that it may still take */
+    i64 credit;        /* encoder: rows that it may still take */
     u64 planned_round; /* encoder: when it last had a place in a step */
-    bool every_row; /* no prefix comes from the tree */
-    struct kv_seq kv; /* empty until the first slice; an encoder's only counts */
-    u32 n_cached;     /* of the last opening */
+    bool every_row;    /* no prefix comes from the tree */
+    struct kv_seq kv;  /* empty until the first slice; an encoder's only counts */
+    u32 n_cached;      /* of the last opening */
 
     struct sreq *follow; /* running, computes a beginning that is this one's too */
     u32 follow_tokens;   /* up to there, whole pages */

@@ -26,8 +26,8 @@
  *    request; a request that could never fit alone is refused on arrival of its prompt.
  *  - Speculation: where a step has no prompt to read, decoding requests take rows for tokens that are only
  *    guessed (drafts), as long as each such row is expected to give more tokens per time than the step does
- *    without it: by the measured cost of a row and by how often this request's guesses came true. So it ends by
- *    itself where steps are bound by compute. A guess never takes a page from anybody.
+ *    without it: by the measured cost of a row and by how often this request's guesses came true. So it ends
+ *    by itself where steps are bound by compute. A guess never takes a page from anybody.
  *  - When the head of a model's queue has waited max_wait for its model, a resident model admits nobody, its
  *    running requests are parked, it is unloaded. A stay lasts at least max_wait / RESIDENCY_SHARE, and until
  *    its first request has generated MIN_RUN_TOKENS (while its prompts are still being tokenized max_wait);
@@ -52,10 +52,10 @@ struct sched_config {
     u64 step_target_ns;     /* 20 ms: target of a step while somebody decodes */
     u64 slice_target_ns;    /* 50 ms: target of a step without decoding rows */
     u64 max_wait_ns;        /* MINKA_MAX_WAIT: longest wait of a queue's head for its model */
-    u32 rows_max;           /* most rows of one step (scratch is booked for it), but for an encoder's long input */
-    u32 inputs_max;         /* most inputs of one step of an encoder */
-    u32 draft_force;        /* tests: use up to this many drafts whatever they cost; 0 = off */
-    u32 slice_force;        /* tests: cut prompts into slices of exactly this many tokens; 0 = off */
+    u32 rows_max;    /* most rows of one step (scratch is booked for it), but for an encoder's long input */
+    u32 inputs_max;  /* most inputs of one step of an encoder */
+    u32 draft_force; /* tests: use up to this many drafts whatever they cost; 0 = off */
+    u32 slice_force; /* tests: cut prompts into slices of exactly this many tokens; 0 = off */
     struct kv_memory memory;
 };
 
@@ -92,7 +92,8 @@ struct sched_prompt {
     u32 predict_max; /* most tokens to generate behind these, >= 1 */
     u32 num_ctx;     /* n_tokens < num_ctx; the sequence never holds more than num_ctx tokens */
     bool load_only;  /* done when the model is loaded */
-    const u32 *ends; /* [n_ends] encoder: where each input ends in tokens, ascending, the last n_tokens; copied */
+    const u32
+        *ends; /* [n_ends] encoder: where each input ends in tokens, ascending, the last n_tokens; copied */
     u32 n_ends;
     bool every_row; /* items want all their rows (n_logits = n_tokens), and none may come from the cache */
 };
@@ -106,10 +107,10 @@ enum sched_outcome {
 struct sched_result { /* one per plan item, same order */
     u64 request_id;
     enum sched_outcome outcome;
-    u32 n_agreed;      /* the item's drafts that were drawn, before the last draw; 0..n_drafts. The sequence has
-                          grown by them, their K and V are good; what the others left behind is overwritten */
-    const u32 *tokens; /* MORE, FINISH: [n_tokens] newly accepted behind those (0 for a slice that does not end
-                          the prompt); SHIFT: the whole new sequence */
+    u32 n_agreed; /* the item's drafts that were drawn, before the last draw; 0..n_drafts. The sequence has
+                     grown by them, their K and V are good; what the others left behind is overwritten */
+    const u32 *tokens; /* MORE, FINISH: [n_tokens] newly accepted behind those (0 for a slice that does not
+                          end the prompt); SHIFT: the whole new sequence */
     u32 n_tokens;
     const u32 *draft; /* MORE: [n_draft] guess of what follows; copied */
     u32 n_draft;      /* 0..LIMIT_DRAFT */

@@ -148,7 +148,8 @@ static void draw(struct sim *w, struct sim_request *r, u32 token, struct sched_r
 }
 
 /* Whole inputs, from the first that is not done. */
-static void inputs_run(struct sim *w, struct sim_request *r, const struct sched_item *item, struct sched_result *res) {
+static void inputs_run(struct sim *w, struct sim_request *r, const struct sched_item *item,
+                       struct sched_result *res) {
     u32 at = item->pos0, first = r->n_output;
     check(item->seq == NULL && item->n_logits == 0 && item->n_drafts == 0 && item->n_tokens > 0);
     check(at == (first ? r->ends[first - 1] : 0));

@@ -1,5 +1,5 @@
-/* count_allocations.c - preloaded into a process: counts its allocations where a test can read them, in the first
- * eight bytes of the file COUNT_ALLOCATIONS.PID. */
+/* count_allocations.c - preloaded into a process: counts its allocations where a test can read them, in the
+ * first eight bytes of the file COUNT_ALLOCATIONS.PID. */
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stddef.h>

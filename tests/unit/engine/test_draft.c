@@ -1,6 +1,6 @@
-/* Goal: a guess is what followed the newest place with the same last three tokens, longer after longer agreement,
- * never more than asked for, and never from what is not there. Method: sequences whose right guess can be seen; and
- * random ones, grown in pieces, against a search through all of it. */
+/* Goal: a guess is what followed the newest place with the same last three tokens, longer after longer
+ * agreement, never more than asked for, and never from what is not there. Method: sequences whose right guess
+ * can be seen; and random ones, grown in pieces, against a search through all of it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,12 +27,12 @@ static void test_what_followed(void **state) {
     expect("", 8, "");
     expect("ab", 8, "");
     expect("abcdef", 8, "");
-    expect("abcdefg--abc", 8, "de");         /* three agree: two are dared */
-    expect("xabcdefg--xabc", 8, "defg");     /* four agree */
-    expect("xabcdefg--xabc", 3, "def");      /* no more than asked for */
+    expect("abcdefg--abc", 8, "de");     /* three agree: two are dared */
+    expect("xabcdefg--xabc", 8, "defg"); /* four agree */
+    expect("xabcdefg--xabc", 3, "def");  /* no more than asked for */
     expect("xabcdefg--xabc", 0, "");
-    expect("abcX--abcY--abc", 8, "Y--abc");  /* the newest; "--abc" agrees */
-    expect("abababab", 8, "abababab");       /* goes on through its own end */
+    expect("abcX--abcY--abc", 8, "Y--abc"); /* the newest; "--abc" agrees */
+    expect("abababab", 8, "abababab");      /* goes on through its own end */
     expect("aaaa", 8, "aa");
 }
 
@@ -48,7 +48,9 @@ static void test_reset_forgets(void **state) {
     draft_free(d);
 }
 
-static bool same_three(const u32 *tokens, u32 a, u32 b) { return !memcmp(tokens + a - 3, tokens + b - 3, 12); }
+static bool same_three(const u32 *tokens, u32 a, u32 b) {
+    return !memcmp(tokens + a - 3, tokens + b - 3, 12);
+}
 
 static void test_random_sequences(void **state) {
     (void)state;

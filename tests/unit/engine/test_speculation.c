@@ -1,6 +1,7 @@
-/* Goal: an answer is the same whether tokens are guessed ahead or not, and an answer that goes on from any of its
- * tokens in a new request (as after an engine crash) ends as it would have. Method: a real engine in a child process, a
- * tiny model, and requests drawn from a seed: sampling, penalties, stop strings, lengths, contexts that shift. */
+/* Goal: an answer is the same whether tokens are guessed ahead or not, and an answer that goes on from any of
+ * its tokens in a new request (as after an engine crash) ends as it would have. Method: a real engine in a
+ * child process, a tiny model, and requests drawn from a seed: sampling, penalties, stop strings, lengths,
+ * contexts that shift. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,7 +44,8 @@ struct answer {
 
 static int start(void **state) {
     static struct engine_process en;
-    struct settings settings = {.num_ctx = 512, .max_queue = 8, .n_threads = 2, .speculation = SPECULATION_ALWAYS};
+    struct settings settings = {
+        .num_ctx = 512, .max_queue = 8, .n_threads = 2, .speculation = SPECULATION_ALWAYS};
     struct wire_message m = {.type = WIRE_MODEL, .model = {.model_id = 1, .name = STR("tiny")}};
     struct stat st;
     int pair[2], fd = open(model_path, O_RDONLY | O_CLOEXEC);
@@ -99,7 +101,8 @@ static void ask(struct engine_process *en, struct gen_request r, struct answer *
     arena_init(&arena, 0);
     *a = (struct answer){0};
     r.id = ++en->last_id;
-    wire_send(en->conn, &(struct wire_message){.type = WIRE_GENERATE, .stream_id = r.id, .generate = {r, -1}}, -1);
+    wire_send(en->conn, &(struct wire_message){.type = WIRE_GENERATE, .stream_id = r.id, .generate = {r, -1}},
+              -1);
     for (bool more = true; more;) {
         struct pollfd p = {.fd = wire_conn_fd(en->conn), .events = POLLIN};
         assert_int_equal(wire_flush(en->conn, &err), OK);
@@ -195,7 +198,8 @@ static void test_same_answers(void **state) {
         }
         buf_release(&said);
     }
-    print_message("# %llu tokens in %llu steps\n", (unsigned long long)n_tokens, (unsigned long long)en->n_steps);
+    print_message("# %llu tokens in %llu steps\n", (unsigned long long)n_tokens,
+                  (unsigned long long)en->n_steps);
     assert_true(n_tokens > 3000 && n_ended[0] > 10 && n_ended[1] > 10);
     assert_true(en->n_steps < n_tokens * 9 / 10); /* there were guesses, and they came true */
 }

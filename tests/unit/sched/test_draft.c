@@ -6,7 +6,8 @@
 #define N_DRAFT 8u
 static const u32 guess[N_DRAFT] = {1, 2, 3, 4, 5, 6, 7, 8};
 
-/* n requests of n_prompt tokens that decode, after steps of several sizes: a step takes 1 ms and 0.1 ms per row. */
+/* n requests of n_prompt tokens that decode, after steps of several sizes: a step takes 1 ms and 0.1 ms per
+ * row. */
 static void decode(struct fixture *f, struct sched_config c, u32 n, u32 n_prompt, u32 predict) {
     fixture_init(f, c);
     model_add(f, 1);
@@ -49,8 +50,8 @@ static u32 drafts_planned(struct fixture *f) {
     return n;
 }
 
-/* Goal: guesses lie behind the known token in one item, each with a row of logits; what came true is kept, the
- * next item starts behind it, and the positions of what did not are computed again. */
+/* Goal: guesses lie behind the known token in one item, each with a row of logits; what came true is kept,
+ * the next item starts behind it, and the positions of what did not are computed again. */
 static void test_rows_of_an_item(void **state_) {
     (void)state_;
     struct fixture f;
@@ -75,8 +76,8 @@ static void test_rows_of_an_item(void **state_) {
     fixture_release(&f);
 }
 
-/* Goal: guesses that fail end the guessing, and when they would have come true again it goes on, though nothing was
- * verified meanwhile. */
+/* Goal: guesses that fail end the guessing, and when they would have come true again it goes on, though
+ * nothing was verified meanwhile. */
 static void test_follows_the_rate(void **state_) {
     (void)state_;
     struct fixture f;
@@ -99,8 +100,9 @@ static void test_follows_the_rate(void **state_) {
     fixture_release(&f);
 }
 
-/* Goal: the fuller a step, the surer a guess must be. Sure ones (all came true so far) and fair ones (every second)
- * are offered to 1, 8, 12 and 32 streams at 0.1 ms a row beside 1 ms a step; no step has more than 16 rows with them. */
+/* Goal: the fuller a step, the surer a guess must be. Sure ones (all came true so far) and fair ones (every
+ * second) are offered to 1, 8, 12 and 32 streams at 0.1 ms a row beside 1 ms a step; no step has more than 16
+ * rows with them. */
 static void test_ends_as_steps_fill(void **state_) {
     (void)state_;
     static const u32 crowds[] = {1, 8, 12, 32};
@@ -157,7 +159,8 @@ static void test_not_beyond_the_length(void **state_) {
         const struct sched_item *item = item_of(&f, 1);
         u32 n = item->pos0 + item->n_tokens;
         assert_true(n < 22);
-        assert_int_equal(item->n_drafts, item->n_drafts < N_DRAFT && item->pos0 > 16 ? 20 - item->pos0 : item->n_drafts);
+        assert_int_equal(item->n_drafts,
+                         item->n_drafts < N_DRAFT && item->pos0 > 16 ? 20 - item->pos0 : item->n_drafts);
         if (n == 21)
             break;
         step_draws(&f, 0, 100);
@@ -165,7 +168,8 @@ static void test_not_beyond_the_length(void **state_) {
     fixture_release(&f);
 }
 
-/* Goal: guesses take no page that is not free: with a pool that is full, others go on and nobody is parked. */
+/* Goal: guesses take no page that is not free: with a pool that is full, others go on and nobody is parked.
+ */
 static void test_takes_no_pages(void **state_) {
     (void)state_;
     struct fixture f;
@@ -193,8 +197,8 @@ static void test_takes_no_pages(void **state_) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_of_an_item),     cmocka_unit_test(test_follows_the_rate),
-        cmocka_unit_test(test_ends_as_steps_fill),  cmocka_unit_test(test_not_beside_prompts),
+        cmocka_unit_test(test_rows_of_an_item),       cmocka_unit_test(test_follows_the_rate),
+        cmocka_unit_test(test_ends_as_steps_fill),    cmocka_unit_test(test_not_beside_prompts),
         cmocka_unit_test(test_not_beyond_the_length), cmocka_unit_test(test_takes_no_pages),
     };
     return cmocka_run_group_tests_name("sched_draft", tests, NULL, NULL);
