@@ -187,7 +187,7 @@ static void one_processor_for_all(void **state) {
         team = MIN(team, seconds_with(4));
     }
     sched_setaffinity(0, sizeof before, &before);
-    print_message("one thread %.3f s, four on one processor %.3f s\n", lone, team);
+    print_message("# one thread %.3f s, four on one processor %.3f s\n", lone, team);
     assert_true(team < 1.5 * lone);
 }
 
