@@ -14,7 +14,8 @@ struct entry {
 };
 
 struct grammars {
-    pthread_mutex_t lock;
+    pthread_mutex_t compiling; /* one at a time; held for as long as that takes */
+    pthread_mutex_t lock;      /* of the list; taken inside the other, and by those who only give back */
     const struct tokenizer *t;
     struct grammar_vocab *vocab; /* NULL before the first use */
     struct entry *head;
@@ -24,6 +25,7 @@ struct grammars {
 struct grammars *grammars_new(const struct tokenizer *t) {
     struct grammars *gs = xcalloc(1, sizeof *gs);
     gs->t = t;
+    pthread_mutex_init(&gs->compiling, NULL);
     pthread_mutex_init(&gs->lock, NULL);
     return gs;
 }
@@ -44,6 +46,7 @@ void grammars_free(struct grammars *gs) {
         entry_free(e);
     }
     grammar_vocab_free(gs->vocab);
+    pthread_mutex_destroy(&gs->compiling);
     pthread_mutex_destroy(&gs->lock);
     free(gs);
 }
@@ -94,39 +97,49 @@ static bool make_room(struct grammars *gs, u64 bytes) {
     return true;
 }
 
-/* Takes key. Compiling holds the lock: there is one thread that compiles. */
-static enum status compile(struct grammars *gs, const struct grammar_part *part, struct buf *key,
-                           struct grammar **out, struct err *err) {
-    if (!gs->vocab)
-        gs->vocab = grammar_vocab_new(gs->t);
-    TRY(grammar_compile(gs->vocab, part, out, err));
-    u64 bytes = grammar_bytes(*out) + key->cap;
-    if (!make_room(gs, bytes)) {
-        grammar_free(*out);
+/* Takes key, and g unless that fails. */
+static enum status add(struct grammars *gs, struct grammar *g, struct buf *key, struct err *err) {
+    u64 bytes = grammar_bytes(g) + key->cap;
+    if (!make_room(gs, bytes))
         return err_set(err, ERR_BUSY, "too many different schemas are in use at once; try again later");
-    }
     struct entry *e = xcalloc(1, sizeof *e);
-    *e = (struct entry){gs->head, *key, *out, 1};
+    *e = (struct entry){gs->head, *key, g, 1};
     *key = (struct buf){0};
     gs->head = e;
     gs->bytes += bytes;
     return OK;
 }
 
+/* As grammars_take, while no other compiles. */
+static enum status take(struct grammars *gs, const struct grammar_part *part, struct buf *key, struct grammar **out,
+                        struct err *err) {
+    pthread_mutex_lock(&gs->lock);
+    struct entry *e = find(gs, buf_str(key));
+    if (e)
+        e->n_users++;
+    pthread_mutex_unlock(&gs->lock);
+    if (e) {
+        *out = e->grammar;
+        return OK;
+    }
+    if (!gs->vocab)
+        gs->vocab = grammar_vocab_new(gs->t);
+    TRY(grammar_compile(gs->vocab, part, out, err));
+    pthread_mutex_lock(&gs->lock);
+    enum status status = add(gs, *out, key, err);
+    pthread_mutex_unlock(&gs->lock);
+    if (status != OK)
+        grammar_free(*out);
+    return status;
+}
+
 enum status grammars_take(struct grammars *gs, const struct grammar_part *part, struct grammar **out,
                           struct err *err) {
     struct buf key = {0};
-    enum status status = OK;
     write_part(&key, part);
-    pthread_mutex_lock(&gs->lock);
-    struct entry *e = find(gs, buf_str(&key));
-    if (e) {
-        e->n_users++;
-        *out = e->grammar;
-    } else {
-        status = compile(gs, part, &key, out, err);
-    }
-    pthread_mutex_unlock(&gs->lock);
+    pthread_mutex_lock(&gs->compiling);
+    enum status status = take(gs, part, &key, out, err);
+    pthread_mutex_unlock(&gs->compiling);
     buf_release(&key);
     return status;
 }

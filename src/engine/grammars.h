@@ -14,6 +14,7 @@ void grammars_free(struct grammars *gs); /* when all grammars are given back */
  * thread. Errors as grammar_compile's; ERR_BUSY: over LIMIT_GRAMMARS_BYTES with those in use. */
 enum status grammars_take(struct grammars *gs, const struct grammar_part *part, struct grammar **out,
                           struct err *err) MUST_USE;
+/* Never waits for a compilation. */
 void grammars_give(struct grammars *gs, struct grammar *g);
 
 #endif

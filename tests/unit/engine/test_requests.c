@@ -3,6 +3,9 @@
  * sequence can be written down. */
 #include "../tokenize/sample.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "engine/requests.h"
 
 static struct sample sample;
@@ -255,6 +258,57 @@ static void test_length_cuts_a_constrained_answer(void **state) {
     request_free(q);
 }
 
+struct compiling {
+    struct grammars *gs;
+    atomic_bool begun, done;
+};
+
+/* Compiles something that takes its time. */
+static void *compile_long(void *arg) {
+    struct compiling *c = arg;
+    struct buf schema = {0};
+    struct grammar *g;
+    struct err err;
+    buf_add_str(&schema, STR("{\"oneOf\":["));
+    for (u32 i = 0; i < 400; i++) /* each is compared with each */
+        buf_printf(&schema, "%s{\"type\":\"object\",\"properties\":{\"k\":{\"const\":%u}},\"required\":[\"k\"]}", i ? "," : "", i);
+    buf_add_str(&schema, STR("]}"));
+    struct grammar_part part = {.kind = GRAMMAR_SCHEMA, .text = buf_str(&schema)};
+    c->begun = true;
+    if (grammars_take(c->gs, &part, &g, &err) == OK)
+        grammars_give(c->gs, g);
+    c->done = true;
+    buf_release(&schema);
+    return NULL;
+}
+
+/* Goal: a step never waits for a compilation: what it gives back is taken at once. */
+static void test_giving_does_not_wait(void **state) {
+    struct grammar_part part = {.kind = GRAMMAR_SCHEMA, .text = STR("{\"const\":1}")};
+    struct compiling c = {.gs = grammars_new(slot.tokenizer)};
+    struct grammar *g;
+    struct err err;
+    pthread_t thread;
+    u32 n_taken = 100, n_given = 0, n_meanwhile = 0;
+    (void)state;
+    for (u32 i = 0; i < n_taken; i++)
+        assert_int_equal(grammars_take(c.gs, &part, &g, &err), OK);
+    assert_int_equal(pthread_create(&thread, NULL, compile_long, &c), 0);
+    while (!c.begun)
+        usleep(100);
+    while (!c.done && n_given < 10) {
+        usleep(500);
+        grammars_give(c.gs, g);
+        n_given++;
+        n_meanwhile += !c.done;
+    }
+    pthread_join(thread, NULL);
+    assert_true(n_meanwhile >= 3);
+    for (; n_given < n_taken; n_given++)
+        grammars_give(c.gs, g);
+    grammars_free(c.gs);
+}
+
 /* The same description gives the same grammar; what nobody uses goes when there is no more room. */
 static void test_grammars_are_kept(void **state) {
     struct grammars *gs = grammars_new(slot.tokenizer);
@@ -329,6 +383,7 @@ int main(void) {
         cmocka_unit_test(test_constrained_answer_resumes),
         cmocka_unit_test(test_length_cuts_a_constrained_answer),
         cmocka_unit_test(test_grammars_are_kept),
+        cmocka_unit_test(test_giving_does_not_wait),
         cmocka_unit_test(test_empty_prompt_is_refused),
         cmocka_unit_test(test_table),
     };
