@@ -81,13 +81,17 @@ static void regions_in_a_row(void **state) {
 
 struct slow_job {
     u32 runs[32];
-    atomic_uint busy[8], shared;
+    atomic_uint busy[8], shared, running, running_max;
 };
 
 static void slow(void *arg, u32 chunk, u32 thread) {
     struct slow_job *j = arg;
     atomic_fetch_add(&j->shared, atomic_fetch_add(&j->busy[thread], 1));
+    u32 running = atomic_fetch_add(&j->running, 1) + 1, max = atomic_load(&j->running_max);
+    while (running > max && !atomic_compare_exchange_weak(&j->running_max, &max, running))
+        ;
     wait_ms(5);
+    atomic_fetch_sub(&j->running, 1);
     atomic_fetch_sub(&j->busy[thread], 1);
     j->runs[chunk]++;
 }
@@ -98,15 +102,11 @@ static void workers_take_part(void **state) {
     (void)state;
     struct slow_job j = {0};
     struct team *t = team_new(8);
-    struct timespec a, b;
-    clock_gettime(CLOCK_MONOTONIC, &a);
     team_run(t, slow, &j, 32);
-    clock_gettime(CLOCK_MONOTONIC, &b);
-    f64 ms = (f64)(b.tv_sec - a.tv_sec) * 1e3 + (f64)(b.tv_nsec - a.tv_nsec) * 1e-6;
     for (u32 i = 0; i < 32; i++)
         assert_int_equal(j.runs[i], 1);
     assert_int_equal(j.shared, 0);
-    assert_true(ms < 120); /* one thread would need 160 */
+    assert_true(j.running_max > 1); /* however busy the machine is, 160 ms are enough for one more thread */
     team_free(t);
 }
 
@@ -161,7 +161,7 @@ static f64 seconds_with(u32 threads) {
     u64 sums[32];
     struct team *t = team_new(threads);
     f64 start = process_seconds();
-    for (u32 i = 0; i < 2000; i++) {
+    for (u32 i = 0; i < 500; i++) {
         team_run(t, work, sums, ARRAY_LEN(sums));
         work(sums, 0, 0);
     }
