@@ -10,7 +10,7 @@ static void matmul_fused(const struct walk *k, u32 n0, u32 n1, const struct kern
     const struct kern_mat *w = k->w;
     struct chunk c = {.tile = tile, .a_stride = a->K / 32, .rows = a->rows, .ldo = ldo};
     struct columns at;
-    u32 most = w->type == QUANT_Q8_0 ? FUSED_K_WIDE : FUSED_K;
+    u32 most = w->type != QUANT_Q8_0 ? FUSED_K : a->rows == 1 ? FUSED_K_WIDE_ONE : FUSED_K_WIDE;
     for (u32 n = n0; n < n1; n += 16)
         for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
             size_t stride;

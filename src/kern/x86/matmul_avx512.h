@@ -12,7 +12,9 @@
 /* Columns of a chunk: all fields of 32 rows stay in L1. Multiples of 256, with a rest up to a quarter more
  * taken along, so that rows of 576 or 640 need no second chunk. */
 #define FUSED_K 512u
-#define FUSED_K_WIDE 256u /* Q8_0: twice as much leaves too little of L1 to what is fetched ahead */
+/* Q8_0: longer ones leave too little of L1 to what is fetched ahead, which matters most for one activation row. */
+#define FUSED_K_WIDE_ONE 256u
+#define FUSED_K_WIDE 320u
 #define UNPACKED_K 512u
 #define UNPACKED_K_FEW 256u /* for few rows of wide types, where the next chunk must fit beside this one */
 #define CHUNK_K_MAX 640u
