@@ -9,7 +9,7 @@ LIBRARIES is put in front of its library path. Every round asks each engine in t
 disturbs the machine disturbs all of them. Figures are medians over the rounds, in brackets smallest and largest; "x" is
 minka / peer of the same round. Depths other than 0 are measured for one sequence.
 """
-import argparse, json, os, pathlib, statistics, subprocess, sys, time
+import argparse, json, os, pathlib, statistics, subprocess, tempfile, time
 
 THREADS = len(os.sched_getaffinity(0))
 
@@ -36,12 +36,13 @@ class Minka:
 class Peer:
     def __init__(self, name, place, model):
         folder, _, libraries = place.partition(":")
-        self.name, self.folder, self.model = name, pathlib.Path(folder), model
+        self.name, self.folder, self.model = name, pathlib.Path(folder).resolve(), os.path.abspath(model)
         self.env = dict(os.environ, LD_LIBRARY_PATH=libraries) if libraries else None
 
     def run(self, program, *arguments, errors=subprocess.DEVNULL):
         command = [str(self.folder / program), "-m", self.model, "-t", str(THREADS), *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=errors, text=True, env=self.env).stdout
+        with tempfile.TemporaryDirectory() as folder:  # some write a log where they are started
+            return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=errors, text=True, env=self.env, cwd=folder).stdout
 
     def bench(self, *arguments):
         return json.loads(self.run("llama-bench", "-o", "json", "-r", "2", *arguments))[-1]["avg_ts"]
