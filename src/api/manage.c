@@ -15,13 +15,22 @@ struct manage {
     struct str shown; /* the name in an error */
     struct arena arena;
     bool copy;
+    struct store_model deleted;
+    bool gone; /* the deleted model's file has no other name: nobody can ask for it any more */
 };
+
+static enum status delete(struct manage *m, struct err *err) {
+    struct err ignored;
+    bool found = store_find(m->store, &m->from, &m->arena, &m->deleted, &ignored) == OK;
+    TRY(store_delete(m->store, &m->from, err));
+    m->gone = found && m->deleted.model_digest.n && !store_has_blob(m->store, m->deleted.model_digest, NULL);
+    return OK;
+}
 
 static enum status run(struct work *w, void *ctx, struct err *err) {
     struct manage *m = ctx;
     (void)w;
-    enum status status =
-        m->copy ? store_copy(m->store, &m->from, &m->to, err) : store_delete(m->store, &m->from, err);
+    enum status status = m->copy ? store_copy(m->store, &m->from, &m->to, err) : delete(m, err);
     if (status == ERR_NOT_FOUND && m->copy)
         return err_set(err, status, "model \"%.*s\" not found", STR_FMT(m->shown));
     if (status == ERR_NOT_FOUND)
@@ -35,7 +44,15 @@ static void release(void *ctx) {
     free(m);
 }
 
-static const struct work_kind manage_kind = {run, NULL, release};
+/* Its memory goes with the file, as soon as the answers that run have ended. */
+static void done(struct call *c, void *ctx, enum status status, const struct err *err) {
+    struct manage *m = ctx;
+    if (m->gone)
+        c->api->backend.expire(c->api->backend.ctx, &m->deleted, 0);
+    work_done(c, ctx, status, err);
+}
+
+static const struct work_kind manage_kind = {run, done, release};
 
 static enum status name_refused(struct call *c, const char *what, struct str text, struct err *err) {
     buf_clear(&c->text);

@@ -24,22 +24,9 @@ enum status command_cp(struct cli *c, const struct args *a, struct err *err) {
     return status;
 }
 
-/* Its memory goes with it; answers that run end first. */
-static void unload(struct cli *c, const char *model) {
-    struct session s = {.cli = c};
-    struct err err;
-    buf_add_str(&s.model, str_of(model));
-    buf_add_char(&s.keep_alive, '0');
-    enum status status = session_load(&s, &err);
-    if (status != OK && status != ERR_NOT_FOUND &&
-        str_find(str_of(err.text), STR("not found"), 0) == SIZE_MAX)
-        fprintf(stderr, "Warning: unable to stop model '%s'\n", model);
-    session_release(&s);
-}
-
+/* The server unloads what has no name any more. */
 static enum status remove_one(struct cli *c, const char *model, struct err *err) {
     struct buf body = {0};
-    unload(c, model);
     json_open(&body, '{');
     json_key(&body, "name"), json_str(&body, str_of(model));
     json_close(&body, '}');

@@ -288,6 +288,15 @@ static enum status command_show_part(struct repl_state *r, const struct words *w
 
 /* --- the rest --- */
 
+/* What /set think asked for is not for a model that cannot. */
+static void think_forget(struct session *s, const json_t *show) {
+    if (!s->think_set || str_is(buf_str(&s->think), "false") || model_can(show, "thinking"))
+        return;
+    fprintf(stderr, "warning: model \"%s\" does not support thinking output\n", buf_cstr(&s->model));
+    buf_clear(&s->think);
+    s->think_set = false;
+}
+
 /* Another model, with an empty conversation; the old one stays if it cannot be loaded. */
 static enum status command_load(struct repl_state *r, const struct words *w, struct err *err) {
     struct session *s = r->s;
@@ -309,6 +318,8 @@ static enum status command_load(struct repl_state *r, const struct words *w, str
     s->think = (struct buf){0};
     buf_add_str(&s->model, w->word[1]);
     buf_add_str(&s->think, buf_str(&old_think));
+    bool was_set = s->think_set;
+    think_forget(s, show);
     session_think_infer(s, show);
     json_decref(show);
     enum status status = session_load(s, err);
@@ -316,7 +327,7 @@ static enum status command_load(struct repl_state *r, const struct words *w, str
         session_clear(s);
     } else {
         struct buf model = s->model, think = s->think;
-        s->model = old, s->think = old_think;
+        s->model = old, s->think = old_think, s->think_set = was_set;
         old = model, old_think = think;
     }
     buf_release(&old);

@@ -182,6 +182,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(400, {"error": '"smollm2" does not support thinking'})
             return
         base = {"model": body["model"], "created_at": stamp(0)}
+        if not prompt and body.get("think") and not body["model"].startswith("thinker"):
+            self.reply(400, {"error": f'"{body["model"]}" does not support thinking'})
+            return
         if not prompt:
             self.reply(200, {**base, **wrap(""), "done": True, "done_reason": "load"})
             return

@@ -650,6 +650,16 @@ def load_another_model(place):
     t.expect("Thinking...\nLet me see.\n...done thinking.\n\n42\n\n>>> ", since)
     body = place.asked("/api/chat")[-1]
     assert body["model"] == "thinker" and len(body["messages"]) == 1 and body["think"] is True
+    since = t.mark()
+    t.line("/set think high")
+    t.expect("Set 'think' mode to 'high'.\n>>> ", since)
+    since = t.mark()
+    t.line("/load big")
+    t.expect("Loading model 'big'\nwarning: model \"big\" does not support thinking output\n>>> ", since)
+    t.line("say three")
+    t.expect("three\n\n>>> ", since)
+    body = place.asked("/api/chat")[-1]
+    assert body["model"] == "big" and "think" not in body
     t.line("/load")
     t.expect("Usage:\n  /load <modelname>", since)
     t.send("\x04")

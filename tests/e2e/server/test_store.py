@@ -102,7 +102,12 @@ def create_and_use(path):
         assert answer(s, "me/copy", asked) == wanted
         assert "not found" in minka(s, "rm", "mine:v1", code=1)
         assert store_whole(s) == {"me/copy:latest", "plain:latest"}
-        minka(s, "rm", "plain", "me/copy")
+        # While a name is left the model stays loaded; the last one takes it along.
+        minka(s, "rm", "plain")
+        time.sleep(0.3)
+        assert len(s.ps()["models"]) == 1
+        minka(s, "rm", "me/copy")
+        s.wait_for(lambda: not s.ps()["models"])
         assert blobs(s) == [] and os.listdir(os.path.join(s.store, "manifests")) == []
 
 
