@@ -329,11 +329,12 @@ void TIER(attend_fold)(f32 *m, f32 *l, f32 *o, f32 m2, f32 l2, const f32 *o2, u3
     if (m2 == -INFINITY)
         return;
     f32 mm = *m > m2 ? *m : m2;
-    f32 a = fm_expf(*m - mm), b = fm_expf(m2 - mm);
+    /* On vectors of one value: fm_expf is compiled for processors without fma and calls it as a function. */
+    vec a = vec_exp(vec_set(*m - mm)), b = vec_exp(vec_set(m2 - mm));
     *m = mm;
-    *l = fmaf(*l, a, l2 * b);
+    vec_store_n(l, 1, vec_fma(vec_set(*l), a, vec_mul(vec_set(l2), b)));
     for (u32 i = 0; i < head_dim; i += 16)
-        vec_store(o + i, vec_fma(vec_load(o + i), vec_set(a), vec_mul(vec_load(o2 + i), vec_set(b))));
+        vec_store(o + i, vec_fma(vec_load(o + i), a, vec_mul(vec_load(o2 + i), b)));
 }
 
 void TIER(attend_finish)(const f32 *o, f32 l, u32 head_dim, f32 *out) {
