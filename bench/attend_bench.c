@@ -1,7 +1,8 @@
 /* attend_bench.c - attention, elementwise kernels and the passes over logits, beside what the same machine does
  * in the same run, measured between the repetitions: a plain read of memory, and fma on registers.
  *
- *   attend_bench [--kernels ref|avx2|avx512] [--cache-type f16|bf16|q8_0|f32] [--threads N] [--pages huge|small] [--only decode,prefill,elem,vocab]
+ *   attend_bench [--kernels ref|avx2|avx512] [--cache-type f16|bf16|q8_0|f32] [--threads N]
+ *                [--pages huge|small] [--only decode,prefill,elem,vocab]
  *
  * Decode: queries of one position walk 4096 cached positions of all KV heads, layer after layer through an
  * arena larger than the caches; items (KV head, chunk) are shared by the team as the forward pass does. Prefill:

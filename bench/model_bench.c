@@ -8,7 +8,8 @@
  * Decode: so many sequences at each depth make --tokens tokens, one row and one row of logits each per step. A line
  * of JSON per case: tokens per second in all (median, smallest and largest repetition) and, for decode, what a step
  * must read (weights once, keys and values of every sequence) beside a plain read of the same weights by the same
- * threads, measured between the repetitions. --seconds per case; tokens are random; with one thread its own time counts. */
+ * threads, measured between the repetitions. --seconds per case; tokens are random; with one thread its own time
+ * counts. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -117,7 +118,8 @@ static void prefill(struct bench *b, struct kv_seq *seq, u32 n, bool logits) {
         u32 rows = MIN(n - pos, LIMIT_STEP_ROWS);
         for (u32 i = 0; i < rows; i++)
             tokens[i] = random_token(b);
-        struct model_span span = {.seq = seq, .tokens = tokens, .pos0 = pos, .n = rows, .num_ctx = b->e.options.num_ctx};
+        struct model_span span = {
+            .seq = seq, .tokens = tokens, .pos0 = pos, .n = rows, .num_ctx = b->e.options.num_ctx};
         pos += rows;
         span.n_logits = logits && pos == n;
         model_forward(b->e.model, b->e.team, b->e.scratch, &span, 1, 0, 0);

@@ -21,8 +21,8 @@ static const struct {
 } formats[] = {{"Q4_0", QUANT_Q4_0, 2}, {"Q4_1", QUANT_Q4_1, 3}, {"Q8_0", QUANT_Q8_0, 7}};
 
 static bool is_layer_matrix(const struct gguf_tensor *t, u32 type) {
-    return str_starts(t->name, STR("blk.")) && t->n_dims >= 2 && quant_supported(t->type) && quant_block_values(t->type) > 1 &&
-           t->dims[0] % quant_block_values(type) == 0;
+    return str_starts(t->name, STR("blk.")) && t->n_dims >= 2 && quant_supported(t->type) &&
+           quant_block_values(t->type) > 1 && t->dims[0] % quant_block_values(type) == 0;
 }
 
 /* Row by row: a matrix decoded as a whole could be larger than memory. */
