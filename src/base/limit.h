@@ -154,6 +154,8 @@
 #define LIMIT_GRAMMAR_RULES 4096u
 /* Members looked at while merging: the time that a hostile schema takes the preparing thread. */
 #define LIMIT_GRAMMAR_MERGES (1u << 20)
+/* Comparing given values with each other and with patterns, in steps of 20 to 100 ns: the same. */
+#define LIMIT_GRAMMAR_COMPARED (1u << 22)
 /* Schemas that hold for one value at the same time, and nested choices on the way to it: recursion of ours. */
 #define LIMIT_GRAMMAR_CONJUNCTS 64u
 #define LIMIT_GRAMMAR_CHOICES 24u

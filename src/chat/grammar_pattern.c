@@ -396,9 +396,11 @@ enum status pattern_matches(struct schema *c, const struct pattern *p, struct st
         set_begin(&d);
         set_add(&d, d.start[0]);
         set_close(&d, true, false);
-        for (size_t at = 0; at < text.n;) {
+        for (size_t at = 0; at < text.n && status == OK;) {
             u32 code, len = utf8_decode(text, at, &code);
             n = d.n_set;
+            c->n_compared += n;
+            status = check_compared(c, err);
             memcpy(from, d.set, n * sizeof *from);
             set_step(&d, from, n, len ? code : 0xfffd);
             at += MAX(len, 1u);

@@ -51,6 +51,7 @@ struct schema {
     u32 n_rules, cap_rules;
     u32 chains[RULE_CHAINS]; /* index + 1 */
     u32 n_merges;
+    u64 n_compared; /* steps of comparing given values */
     u32 depth; /* of value checks and comparisons of alternatives */
 };
 
@@ -134,6 +135,8 @@ bool member_required(const struct merged *m, struct str name);
 /* --- grammar_value.c: enum, const and whether alternatives exclude each other --- */
 enum status emit_values(struct schema *c, const struct merged *m, u32 to, u32 *start,
                         struct err *err) MUST_USE;
+/* Not too many steps; after each loop that counts them. */
+enum status check_compared(const struct schema *c, struct err *err) MUST_USE;
 /* Is v valid under all of them? */
 enum status value_satisfies(struct schema *c, const struct subs *subs, const struct value *v, bool *valid,
                             struct err *err) MUST_USE;

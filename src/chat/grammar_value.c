@@ -7,7 +7,8 @@ static bool is_number(const struct value *v) { return v->kind == VALUE_INT || v-
 
 /* As JSON Schema has it: 1 and 1.0 are equal, true and 1 are not, members have no order. Depth is that of a
  * text. */
-static bool value_equal(const struct value *x, const struct value *y) {
+static bool value_equal(struct schema *c, const struct value *x, const struct value *y) {
+    c->n_compared++;
     if (is_number(x) && is_number(y)) {
         struct decimal a = decimal_of(x), b = decimal_of(y);
         return decimal_compare(&a, &b) == 0;
@@ -20,7 +21,7 @@ static bool value_equal(const struct value *x, const struct value *y) {
         return str_eq(x->s, y->s);
     if (x->kind == VALUE_LIST) {
         for (u32 i = 0; i < MIN(x->list.n, y->list.n); i++)
-            if (!value_equal(&x->list.items[i], &y->list.items[i]))
+            if (!value_equal(c, &x->list.items[i], &y->list.items[i]))
                 return false;
         return x->list.n == y->list.n;
     }
@@ -30,7 +31,7 @@ static bool value_equal(const struct value *x, const struct value *y) {
         struct value a, b;
         value_member_at(x, i, &key, &a);
         b = value_get(y, key);
-        if (b.kind == VALUE_UNDEFINED || !value_equal(&a, &b))
+        if (b.kind == VALUE_UNDEFINED || !value_equal(c, &a, &b))
             return false;
     }
     return n == value_object_len(y);
@@ -53,17 +54,31 @@ static u32 value_type(const struct value *v) {
 
 /* --- is a value valid? --- */
 
-static bool values_hold(const struct merged *m, const struct value *v) {
-    for (u32 i = 0; i < m->flat.n; i++) {
+enum status check_compared(const struct schema *c, struct err *err) {
+    if (c->n_compared <= LIMIT_GRAMMAR_COMPARED)
+        return OK;
+    return err_set(err, ERR_TOO_LARGE,
+                   "the schema has too many or too long given values (enum, const) for what else it says of them");
+}
+
+/* One of list? A value that was taken from it is not looked for. */
+static bool list_has(struct schema *c, const struct value *list, const struct value *v) {
+    bool found = v >= list->list.items && v < list->list.items + list->list.n;
+    for (u32 i = 0; !found && i < list->list.n && c->n_compared <= LIMIT_GRAMMAR_COMPARED; i++)
+        found = value_equal(c, &list->list.items[i], v);
+    return found;
+}
+
+static enum status values_hold(struct schema *c, const struct merged *m, const struct value *v, bool *hold,
+                               struct err *err) {
+    *hold = true;
+    for (u32 i = 0; i < m->flat.n && *hold; i++) {
         struct value list = value_get(&m->flat.list[i].v, STR("enum"));
         struct value one = value_get(&m->flat.list[i].v, STR("const"));
-        bool found = list.kind != VALUE_LIST;
-        for (u32 k = 0; !found && k < list.list.n; k++)
-            found = value_equal(&list.list.items[k], v);
-        if (!found || (one.kind != VALUE_UNDEFINED && !value_equal(&one, v)))
-            return false;
+        *hold = (list.kind != VALUE_LIST || list_has(c, &list, v)) &&
+                (one.kind == VALUE_UNDEFINED || value_equal(c, &one, v));
     }
-    return true;
+    return check_compared(c, err);
 }
 
 /* anyOf: at least one alternative; oneOf: exactly one. */
@@ -122,15 +137,18 @@ static enum status object_holds(struct schema *c, const struct merged *m, const 
     }
     for (u32 i = 0; i < m->flat.n; i++) {
         struct value required = value_get(&m->flat.list[i].v, STR("required"));
-        for (u32 k = 0; required.kind == VALUE_LIST && k < required.list.n; k++)
-            *valid &= value_get(v, required.list.items[k].s).kind != VALUE_UNDEFINED;
+        for (u32 k = 0; required.kind == VALUE_LIST && k < required.list.n && *valid; k++, c->n_compared++)
+            *valid = value_get(v, required.list.items[k].s).kind != VALUE_UNDEFINED;
     }
-    return OK;
+    return check_compared(c, err);
 }
 
 static enum status merged_holds(struct schema *c, const struct merged *m, const struct value *v, bool *valid,
                                 struct err *err) {
-    *valid = !m->never && (m->types & value_type(v)) && values_hold(m, v);
+    *valid = false;
+    if (m->never || !(m->types & value_type(v)))
+        return OK;
+    TRY(values_hold(c, m, v, valid, err));
     for (u32 i = 0; i < m->flat.n && *valid; i++) {
         TRY(group_holds(c, &m->flat.list[i], false, v, valid, err));
         TRY(group_holds(c, &m->flat.list[i], true, v, valid, err));
