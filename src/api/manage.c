@@ -19,7 +19,7 @@ struct manage {
     bool gone; /* the deleted model's file has no other name: nobody can ask for it any more */
 };
 
-static enum status delete(struct manage *m, struct err *err) {
+static enum status forget(struct manage *m, struct err *err) {
     struct err ignored;
     bool found = store_find(m->store, &m->from, &m->arena, &m->deleted, &ignored) == OK;
     TRY(store_delete(m->store, &m->from, err));
@@ -30,7 +30,7 @@ static enum status delete(struct manage *m, struct err *err) {
 static enum status run(struct work *w, void *ctx, struct err *err) {
     struct manage *m = ctx;
     (void)w;
-    enum status status = m->copy ? store_copy(m->store, &m->from, &m->to, err) : delete(m, err);
+    enum status status = m->copy ? store_copy(m->store, &m->from, &m->to, err) : forget(m, err);
     if (status == ERR_NOT_FOUND && m->copy)
         return err_set(err, status, "model \"%.*s\" not found", STR_FMT(m->shown));
     if (status == ERR_NOT_FOUND)

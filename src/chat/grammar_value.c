@@ -57,8 +57,9 @@ static u32 value_type(const struct value *v) {
 enum status check_compared(const struct schema *c, struct err *err) {
     if (c->n_compared <= LIMIT_GRAMMAR_COMPARED)
         return OK;
-    return err_set(err, ERR_TOO_LARGE,
-                   "the schema has too many or too long given values (enum, const) for what else it says of them");
+    return err_set(
+        err, ERR_TOO_LARGE,
+        "the schema has too many or too long given values (enum, const) for what else it says of them");
 }
 
 /* One of list? A value that was taken from it is not looked for. */

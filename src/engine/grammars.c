@@ -111,8 +111,8 @@ static enum status add(struct grammars *gs, struct grammar *g, struct buf *key, 
 }
 
 /* As grammars_take, while no other compiles. */
-static enum status take(struct grammars *gs, const struct grammar_part *part, struct buf *key, struct grammar **out,
-                        struct err *err) {
+static enum status take(struct grammars *gs, const struct grammar_part *part, struct buf *key,
+                        struct grammar **out, struct err *err) {
     pthread_mutex_lock(&gs->lock);
     struct entry *e = find(gs, buf_str(key));
     if (e)

@@ -3,9 +3,8 @@
  * Method: tables of schemas with texts, over a vocabulary of all bytes and a few control tokens. */
 #include "../tokenize/sample.h"
 
-#include <time.h>
-
 #include <pthread.h>
+#include <time.h>
 
 #include "base/limit.h"
 #include "chat/grammar.h"

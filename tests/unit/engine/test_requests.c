@@ -271,7 +271,9 @@ static void *compile_long(void *arg) {
     struct err err;
     buf_add_str(&schema, STR("{\"oneOf\":["));
     for (u32 i = 0; i < 400; i++) /* each is compared with each */
-        buf_printf(&schema, "%s{\"type\":\"object\",\"properties\":{\"k\":{\"const\":%u}},\"required\":[\"k\"]}", i ? "," : "", i);
+        buf_printf(&schema,
+                   "%s{\"type\":\"object\",\"properties\":{\"k\":{\"const\":%u}},\"required\":[\"k\"]}",
+                   i ? "," : "", i);
     buf_add_str(&schema, STR("]}"));
     struct grammar_part part = {.kind = GRAMMAR_SCHEMA, .text = buf_str(&schema)};
     c->begun = true;
