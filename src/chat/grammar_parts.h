@@ -66,7 +66,9 @@ struct build {
     bool full;
     u32 string, number, value, object; /* rules that every schema may use; NODE_NONE until the first use */
     u32 one_char;                      /* the body of loops that count characters */
-    u32 tail_to, tails[3];             /* the last target of continuation bytes, and the ways there */
+    u32 n_merges;                      /* work that the schemas so far took, all of a grammar's together */
+    u64 n_compared;
+    u32 tail_to, tails[3]; /* the last target of continuation bytes, and the ways there */
 };
 
 void build_init(struct build *b, struct arena *arena, const struct grammar_vocab *v);

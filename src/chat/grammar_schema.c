@@ -168,12 +168,15 @@ enum status build_schema(struct build *b, struct str text, struct str path, u32 
     if (text.n > LIMIT_SCHEMA_BYTES)
         return err_set(err, ERR_TOO_LARGE, "the schema is larger than %u bytes", LIMIT_SCHEMA_BYTES);
     struct schema *c = xcalloc(1, sizeof *c);
-    *c = (struct schema){.b = b, .arena = b->arena, .path = path};
+    *c = (struct schema){
+        .b = b, .arena = b->arena, .path = path, .n_merges = b->n_merges, .n_compared = b->n_compared};
     enum status status = value_parse_json(c->arena, text, &c->root, &why);
     if (status != OK)
         err_set(err, status, "the schema is no JSON: %s", why.text);
     else
         status = build_rules(c, to, start, err);
+    b->n_merges = c->n_merges;
+    b->n_compared = c->n_compared;
     free(c->rules);
     free(c);
     return status;

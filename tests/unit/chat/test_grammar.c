@@ -498,6 +498,31 @@ static void test_hostile(void **state) {
     assert_hostile(&b, false);
 }
 
+/* Many schemas in one grammar, as a request with many tools makes it: their work counts together. */
+static void test_hostile_together(void **state) {
+    static struct grammar_part schemas[200];
+    struct buf b = {0};
+    struct grammar *g;
+    struct err err = {0};
+    (void)state;
+    buf_add_str(&b, STR("{\"allOf\":[{\"enum\":["));
+    for (u32 i = 0; i < 1500; i++)
+        buf_printf(&b, "%u,", i);
+    buf_add_str(&b, STR("-1]},{\"enum\":["));
+    for (u32 i = 0; i < 1500; i++)
+        buf_printf(&b, "%u,", 5000 + i);
+    buf_add_str(&b, STR("-1]}]}"));
+    for (u32 i = 0; i < ARRAY_LEN(schemas); i++)
+        schemas[i] = (struct grammar_part){.kind = GRAMMAR_SCHEMA, .text = buf_str(&b)};
+    struct grammar_part all = {.kind = GRAMMAR_ANY_OF, .parts = schemas, .n_parts = 1};
+    assert_int_equal(grammar_compile(vocab, &all, &g, &err), OK);
+    grammar_free(g);
+    all.n_parts = ARRAY_LEN(schemas);
+    assert_int_equal(grammar_compile(vocab, &all, &g, &err), ERR_TOO_LARGE);
+    assert_non_null(strstr(err.text, "given values"));
+    buf_release(&b);
+}
+
 /* --- parts --- */
 
 static struct grammar *parts_compile(const struct grammar_part *part) {
@@ -777,23 +802,15 @@ static void test_gaps(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_all_integers),
-        cmocka_unit_test(test_objects),
-        cmocka_unit_test(test_arrays),
-        cmocka_unit_test(test_combined),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_path),
-        cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_control_tokens),
-        cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_complete_is_not_over),
-        cmocka_unit_test(test_forgetting),
-        cmocka_unit_test(test_many_runs),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_gaps),
+        cmocka_unit_test(test_strings),      cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_all_integers), cmocka_unit_test(test_objects),
+        cmocka_unit_test(test_arrays),       cmocka_unit_test(test_combined),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_path),
+        cmocka_unit_test(test_hostile),      cmocka_unit_test(test_hostile_together),
+        cmocka_unit_test(test_parts),        cmocka_unit_test(test_control_tokens),
+        cmocka_unit_test(test_copies),       cmocka_unit_test(test_complete_is_not_over),
+        cmocka_unit_test(test_forgetting),   cmocka_unit_test(test_many_runs),
+        cmocka_unit_test(test_threads),      cmocka_unit_test(test_gaps),
     };
     return cmocka_run_group_tests(tests, vocab_make, vocab_drop);
 }
