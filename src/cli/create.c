@@ -116,6 +116,8 @@ static enum status from_take(struct creation *c, struct str value, struct err *e
         return S_ISDIR(st.st_mode) ? folder_add(c, path, err) : source_add(c, path, err);
     if (errno != ENOENT && errno != ENOTDIR)
         return err_errno(err, ERR_IO, "open %.*s", STR_FMT(path));
+    if (strchr("./~", value.p[0])) /* no name begins so */
+        return err_set(err, ERR_NOT_FOUND, "FROM %.*s: there is no such file or folder", STR_FMT(value));
     c->from = value;
     return OK;
 }

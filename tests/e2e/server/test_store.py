@@ -136,6 +136,7 @@ def test_create_refused():
             "FROM x\nPARAMETER frobs 1": "unknown parameter 'frobs'",
             "FROM x\nREQUIRES one": "requires must be a valid semver",
             "FROM ./Modelfile": "supplied file was not in GGUF format",
+            "FROM ./weights.gguf": "FROM ./weights.gguf: there is no such file or folder",
             "FROM .": "no Modelfile or model files found",
         }
         for text, error in cases.items():
