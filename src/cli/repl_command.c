@@ -168,12 +168,16 @@ static void set_parameter(struct session *s, const struct words *w) {
     puts("'");
 }
 
+static void think_is_lost(struct session *s) {
+    fprintf(stderr, "warning: model \"%s\" does not support thinking output\n", buf_cstr(&s->model));
+}
+
 /* Says it when the model cannot think, before a question is lost on it. */
 static void think_warn(struct session *s) {
     struct err err;
     json_t *show = model_show(s->cli, buf_str(&s->model), false, &err);
     if (show && !model_can(show, "thinking"))
-        fprintf(stderr, "warning: model \"%s\" does not support thinking output\n", buf_cstr(&s->model));
+        think_is_lost(s);
     json_decref(show);
 }
 
@@ -292,7 +296,7 @@ static enum status command_show_part(struct repl_state *r, const struct words *w
 static void think_forget(struct session *s, const json_t *show) {
     if (!s->think_set || str_is(buf_str(&s->think), "false") || model_can(show, "thinking"))
         return;
-    fprintf(stderr, "warning: model \"%s\" does not support thinking output\n", buf_cstr(&s->model));
+    think_is_lost(s);
     buf_clear(&s->think);
     s->think_set = false;
 }
