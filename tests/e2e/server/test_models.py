@@ -178,11 +178,12 @@ def test_parked_while_its_model_is_gone():
     n, wait = (1500, "100ms") if REAL else (4000, "20ms")
     with Server(pair(), env={"OLLAMA_MAX_LOADED_MODELS": "1", "MINKA_MAX_WAIT": wait}) as s:
         want = Stream(s, n=n, options={"temperature": 0, "num_ctx": 2048}).text()
-        a = long_one(s, n=n).wait()
-        for i in range(3):
-            assert answers(s, model="o", n=4, prompt=f"{i} and")["eval_count"] > 0
+        a, n_between = long_one(s, n=n).wait(), 0
+        while a.thread.is_alive():
+            assert answers(s, model="o", n=4, prompt=f"{n_between} and")["eval_count"] > 0
+            n_between += a.thread.is_alive()  # then its model had to go for this one
         assert a.text() == want
-        assert s.log_text().count('"model unloaded"') >= 3
+        assert n_between >= 1
 
 
 def own_cgroup():
