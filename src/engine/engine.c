@@ -5,7 +5,7 @@
 #include "base/cpu.h"
 #include "base/limit.h"
 #include "base/log.h"
-#include "engine/embed.h"
+#include "engine/own.h"
 #include "engine/sandbox.h"
 
 #include <errno.h>
@@ -17,42 +17,18 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* Figures go to the server at most this often while steps run. */
-#define STATE_EVERY_NS 100000000ull
 /* Idle models whose file was deleted are looked for this often. */
 #define SWEEP_EVERY_NS 1000000000ull
 
-struct engine {
-    struct wire_conn *conn;
-    struct settings settings;
-    struct model_config model_config;
-    struct team *team;
-    struct jobs *prep, *loader;
-    struct tokenize_scratch *tokenize_scratch; /* of the prep thread */
-    struct sched *sched;
-    struct slot *slots[LIMIT_MODELS];
-    u32 n_slots;
-    struct request_table requests;
-    struct request *held; /* arrived while their model's header is being checked, oldest first */
-    struct model_scratch *scratch;
-    void **sampler_scratch; /* [threads] */
-    size_t sampler_scratch_bytes;
-    void **masks; /* [threads] tokens that a constrained answer may go on with */
-    size_t mask_bytes;
-    u64 state_sent_ns, swept_ns;
-    bool state_changed;
-};
-
 /* --- events to the server --- */
 
-static void send_event(struct engine *en, const struct gen_event *e) {
+void engine_send(struct engine *en, const struct gen_event *e) {
     struct wire_message m = {.type = WIRE_EVENT, .stream_id = e->request_id, .event = *e};
     wire_send(en->conn, &m, -1);
     en->state_changed = true;
 }
 
-/* Frees the request, or leaves that to its preparation job. */
-static void drop_request(struct engine *en, struct request *q) {
+void engine_drop(struct engine *en, struct request *q) {
     request_remove(&en->requests, q);
     q->gone = true;
     en->state_changed = true;
@@ -62,15 +38,15 @@ static void drop_request(struct engine *en, struct request *q) {
 
 static void fail_request(struct engine *en, struct request *q, enum status status, const char *text) {
     struct gen_event e = {.request_id = q->id, .kind = GEN_ERROR, .status = status, .text = str_of(text)};
-    send_event(en, &e);
-    drop_request(en, q);
+    engine_send(en, &e);
+    engine_drop(en, q);
 }
 
 static void finish_request(struct engine *en, struct request *q, enum gen_done_reason reason) {
     struct gen_event e;
     request_done_event(q, reason, clock_ns(), &e);
-    send_event(en, &e);
-    drop_request(en, q);
+    engine_send(en, &e);
+    engine_drop(en, q);
 }
 
 /* A context that a loaded model is used with. */
@@ -83,7 +59,7 @@ static u32 num_ctx_in_use(const struct engine *en, const struct slot *s) {
     return most ? most : s->num_ctx;
 }
 
-static void send_state(struct engine *en) {
+void engine_send_state(struct engine *en) {
     struct wire_message m = {.type = WIRE_STATE};
     struct wire_state *w = &m.state;
     struct sched_state s;
@@ -130,7 +106,7 @@ static void send_state(struct engine *en) {
 
 /* --- models --- */
 
-static struct slot *find_slot(struct engine *en, u32 model_id) {
+struct slot *engine_slot(struct engine *en, u32 model_id) {
     for (u32 i = 0; i < en->n_slots; i++)
         if (en->slots[i]->model_id == model_id)
             return en->slots[i];
@@ -184,7 +160,7 @@ static void forget_deleted(struct engine *en) {
 }
 
 static void on_model(struct engine *en, const struct wire_model *m, int fd) {
-    struct slot *s = find_slot(en, m->model_id);
+    struct slot *s = engine_slot(en, m->model_id);
     /* A file that could not be used may be in order now, and any may have been replaced. */
     if (s && (s->error.status != OK || !slot_same_file(s, fd)) && slot_is_idle(en, s)) {
         forget_slot(en, s);
@@ -258,9 +234,7 @@ static enum status fit_scratch(struct engine *en, const struct slot *s, struct e
                        sampler_scratch_bytes(n_vocab), err);
 }
 
-/* The file of a loaded model is damaged: its requests end with that, and it goes as soon as nobody uses it.
- */
-static void fail_model(struct engine *en, struct slot *s) {
+void engine_fail_model(struct engine *en, struct slot *s) {
     u64 now = clock_ns();
     log_error("model file is damaged", "model=%s error=\"%s\"", s->name, s->error.text);
     for (u32 i = 0; i < ARRAY_LEN(en->requests.chains); i++)
@@ -292,7 +266,7 @@ static void on_loaded(struct engine *en, struct slot *s) {
 
 static void on_generate(struct engine *en, struct arena *arena, const struct wire_generate *g) {
     struct request *q = request_new(arena, g), **end = &en->held;
-    q->slot = find_slot(en, g->request.model_id);
+    q->slot = engine_slot(en, g->request.model_id);
     bool damaged = q->slot && q->slot->state == SLOT_LOADED && q->slot->error.status != OK;
     if (!q->slot || q->slot->state == SLOT_BROKEN || damaged) {
         request_add(&en->requests, q);
@@ -323,7 +297,7 @@ static void on_cancel(struct engine *en, u64 id) {
         return; /* it has just ended */
     sched_event(en->sched,
                 &(struct sched_event){.kind = SCHED_CANCEL, .now_ns = clock_ns(), .request_id = id});
-    drop_request(en, q);
+    engine_drop(en, q);
 }
 
 static void on_limits(struct engine *en, const struct wire_limits *l) {
@@ -382,7 +356,7 @@ static void on_prepared(struct engine *en, struct request *q) {
         return;
     }
     if (slot_verify(q->slot) != OK) {
-        fail_model(en, q->slot);
+        engine_fail_model(en, q->slot);
         return;
     }
     if (status == OK && !q->r->render_only && (q->r->num_predict || q->r->form == GEN_FORM_EMBED)) {
@@ -437,7 +411,7 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
         q->counts.load_ns = n->load_ns;
         q->started_ns = clock_ns();
         q->slot->num_ctx = q->r->num_ctx;
-        send_event(en, &(struct gen_event){.request_id = q->id, .kind = GEN_STARTED, .counts = q->counts});
+        engine_send(en, &(struct gen_event){.request_id = q->id, .kind = GEN_STARTED, .counts = q->counts});
         return;
     case SCHED_NOTICE_READY:
         q->counts.queue_ns = n->queue_ns;
@@ -454,254 +428,10 @@ static void on_notice(struct engine *en, const struct sched_notice *n) {
     }
 }
 
-/* --- a step --- */
-
-/* An item of the step from which tokens are drawn. */
-struct drawing {
-    struct request *q;
-    struct sched_result *result;
-    bool settled; /* no further row of it counts: what was guessed was not drawn, or the answer is over */
-    u32 draft[LIMIT_DRAFT];
-};
-
-/* A row of logits. The rows of one item lie side by side, in the order of their positions. */
-struct sampled {
-    struct drawing *d;
-    u32 pos;          /* of the row */
-    const u32 *guess; /* the next row is right only if this is drawn here; NULL: the item's last row */
-    struct sampler_pick pick;
-    u64 hash;
-    struct err error; /* status OK: there is a pick */
-};
-
-struct sample_work {
-    struct engine *en;
-    struct sampled *rows;              /* [tile] */
-    u32 firsts[MODEL_LOGITS_TILE + 1]; /* [groups + 1] first row of each group of rows of one item */
-    const f32 *logits;
-    u32 n_vocab;
-};
-
-/* One row: what the grammar allows (run, NULL: anything), a draw from it. */
-static enum status sample_row(const struct sample_work *w, u32 i, const struct grammar_run *run, u32 position,
-                              u32 thread, struct err *err) {
-    struct request *q = w->rows[i].d->q;
-    u32 *mask = run ? w->en->masks[thread] : NULL;
-    if (run)
-        TRY(grammar_run_mask(run, mask, err));
-    sampler_pick(q->sampler, w->en->model_config.kern, w->logits + (size_t)i * w->n_vocab, position, mask,
-                 q->r->top_logprobs, q->r->logprobs, w->en->sampler_scratch[thread], &w->rows[i].pick);
-    return OK;
-}
-
-/* The rows of one item in this tile: position by position, as long as what was guessed is drawn. A draw sees
- * the penalties, the grammar and the random number that it would have seen without guesses, so it is the
- * same. */
-static void sample_group(void *arg, u32 group, u32 thread) {
-    const struct sample_work *w = arg;
-    u32 first = w->firsts[group], end = w->firsts[group + 1];
-    struct request *q = w->rows[first].d->q;
-    if (w->rows[first].d->settled)
-        return;
-    struct constraint *c = &q->constraint;
-    struct grammar_run run = {0};
-    u32 mark = sampler_snapshot(q->sampler);
-    u64 hash = q->hash;
-    if (c->grammar)
-        grammar_run_copy(&c->run, &run);
-    for (u32 i = first; i < end; i++) {
-        struct sampled *row = &w->rows[i];
-        if (q->r->want_hash)
-            hash = model_logits_hash(w->logits + (size_t)i * w->n_vocab, w->n_vocab, hash);
-        row->error.status =
-            sample_row(w, i, c->grammar ? &run : NULL, q->n_output + i - first, thread, &row->error);
-        row->hash = hash;
-        if (row->error.status != OK || !row->guess || row->pick.token != *row->guess)
-            break;
-        if (c->grammar && (!grammar_run_accept(&run, row->pick.token) || grammar_run_over(&run)))
-            break; /* the answer is over */
-        sampler_accept(q->sampler, row->pick.token);
-    }
-    grammar_run_release(&run);
-    sampler_rollback(q->sampler, mark);
-}
-
-/* What the token of one row means: events out, a result for the scheduler. True if the next row of the item,
- * whose input was guessed, goes on from here. */
-static bool apply_pick(struct engine *en, struct sampled *row, u64 now) {
-    struct request *q = row->d->q;
-    struct sched_result *res = row->d->result;
-    struct gen_event e;
-    enum gen_done_reason reason;
-    if (!q->first_token_ns)
-        q->first_token_ns = now;
-    q->hash = row->hash;
-    if (row->error.status != OK) {
-        e = (struct gen_event){.request_id = q->id,
-                               .kind = GEN_ERROR,
-                               .status = row->error.status,
-                               .text = str_of(row->error.text)};
-        send_event(en, &e);
-        *res = (struct sched_result){.request_id = q->id, .outcome = SCHED_FINISH};
-        q->done = true;
-        return false;
-    }
-    res->outcome = request_token(q, &row->pick, &e, &reason);
-    res->n_tokens = 0;
-    if (res->outcome == SCHED_SHIFT) {
-        res->tokens = q->tokens.ids;
-        res->n_tokens = q->tokens.n;
-    } else if (e.n_ids) {
-        res->tokens = &q->tokens.ids[q->tokens.n - 1];
-        res->n_tokens = 1;
-    }
-    if (e.n_ids || e.text.n || e.kind == GEN_TOOL)
-        send_event(en, &e);
-    for (u32 i = 0; request_more(q, i, &e); i++)
-        send_event(en, &e);
-    if (res->outcome == SCHED_FINISH) {
-        request_done_event(q, reason, now, &e);
-        send_event(en, &e);
-        q->done = true;
-    }
-    return res->outcome == SCHED_MORE && row->guess && *row->guess == row->pick.token;
-}
-
-/* Rows first..first+n-1 of the step; not OK: the file is damaged, no token came of them. */
-static enum status sample_tile(struct engine *en, struct slot *s, struct sampled *rows, u32 first, u32 n) {
-    struct sample_work w = {.en = en, .rows = rows + first, .n_vocab = tokenizer_n_vocab(s->tokenizer)};
-    u32 n_groups = 0;
-    w.logits = model_logits(s->model, en->team, en->scratch, first, n);
-    for (u32 i = 0; i < n; i++)
-        if (i == 0 || w.rows[i].d != w.rows[i - 1].d)
-            w.firsts[n_groups++] = i;
-    w.firsts[n_groups] = n;
-    team_run(en->team, sample_group, &w, n_groups);
-    TRY(slot_verify(s));
-    u64 now = clock_ns();
-    for (u32 i = 0; i < n; i++) {
-        struct drawing *d = w.rows[i].d;
-        if (!d->settled && apply_pick(en, &w.rows[i], now))
-            d->result->n_agreed++;
-        else
-            d->settled = true;
-    }
-    return OK;
-}
-
-static bool embeds(const struct drawing *d) { return d->q->r->form == GEN_FORM_EMBED; }
-
-/* A vector, or the end of a request whose vectors are all there. */
-static void send_embedded(void *ctx, const struct gen_event *e) { send_event(ctx, e); }
-
-/* Rows of requests that embed with a generating model: an input that ends makes room for the next. */
-static void embed_rows(struct engine *en, struct sampled *rows, u32 first, u32 n) {
-    for (u32 i = first; i < first + n; i++) {
-        struct request *q = rows[i].d->q;
-        embed_row(q, model_hidden(q->slot->model, en->scratch, i), rows[i].pos, rows[i].d->result,
-                  send_embedded, en);
-    }
-}
-
-/* The rows of logits that an item gives. */
-static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sampled *rows) {
-    const u32 *guesses = it->tokens + it->n_tokens - it->n_drafts;
-    check(it->n_logits == 1 + it->n_drafts || embeds(d));
-    d->settled = false;
-    for (u32 i = 0; i < it->n_logits; i++) {
-        rows[i].d = d;
-        rows[i].pos = it->pos0 + it->n_tokens - it->n_logits + i;
-        rows[i].guess = i < it->n_drafts ? &guesses[i] : NULL;
-    }
-    return it->n_logits;
-}
-
-/* Reports a step; requests that it finished go. */
-static void step_done(struct engine *en, u64 start_ns, const struct sched_result *results, u32 n) {
-    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
-    e.step = (struct sched_step){e.now_ns - start_ns, results, n};
-    sched_event(en->sched, &e);
-    for (u32 i = 0; i < n; i++)
-        if (results[i].outcome == SCHED_FINISH)
-            drop_request(en, request_find(&en->requests, results[i].request_id));
-    if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
-        send_state(en);
-}
-
-static void run_encoder_step(struct engine *en, struct slot *s, const struct sched_plan *plan) {
-    struct embed_item items[LIMIT_STEP_INPUTS];
-    struct sched_result results[LIMIT_STEP_INPUTS];
-    u64 start = clock_ns();
-    check(plan->n_items <= LIMIT_STEP_INPUTS);
-    for (u32 i = 0; i < plan->n_items; i++) {
-        const struct sched_item *it = &plan->items[i];
-        items[i] = (struct embed_item){request_find(&en->requests, it->request_id), it->pos0, it->n_tokens};
-        results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
-    }
-    embed_run(s, en->team, en->scratch, items, plan->n_items);
-    if (slot_verify(s) == OK)
-        embed_collect(s, en->scratch, items, plan->n_items, results, send_embedded, en);
-    else
-        fail_model(en, s);
-    step_done(en, start, results, plan->n_items);
-}
-
-/* Rows from first on that are handled together: all drawn from, or all embedded. */
-static u32 rows_alike(const struct sampled *rows, u32 first, u32 n_rows) {
-    u32 n = 1;
-    while (first + n < n_rows && n < MODEL_LOGITS_TILE && embeds(rows[first + n].d) == embeds(rows[first].d))
-        n++;
-    return n;
-}
-
-static void run_step(struct engine *en, const struct sched_plan *plan) {
-    static struct model_span spans[LIMIT_STEP_ROWS];
-    static struct sched_result results[LIMIT_STEP_ROWS];
-    static struct drawing drawings[LIMIT_RUNNING];
-    static struct sampled rows[LIMIT_STEP_ROWS];
-    struct slot *s = find_slot(en, plan->model_id);
-    u64 start = clock_ns();
-    u32 n_rows = 0, n_drawings = 0;
-    check(s && s->state == SLOT_LOADED && plan->n_items <= LIMIT_STEP_ROWS);
-    if (s->encoder) {
-        run_encoder_step(en, s, plan);
-        return;
-    }
-    for (u32 i = 0; i < plan->n_items; i++) {
-        const struct sched_item *it = &plan->items[i];
-        spans[i] =
-            (struct model_span){it->seq, it->tokens, it->pos0, it->n_tokens, it->n_logits, s->rope_ctx};
-        results[i] = (struct sched_result){.request_id = it->request_id, .outcome = SCHED_MORE};
-        if (it->n_logits == 0)
-            continue;
-        struct drawing *d = &drawings[n_drawings++];
-        check(n_rows + it->n_logits <= s->n_logits_max);
-        d->q = request_find(&en->requests, it->request_id);
-        d->result = &results[i];
-        n_rows += add_drawing(d, it, rows + n_rows);
-    }
-    model_forward(s->model, en->team, en->scratch, spans, plan->n_items, 0, 0);
-    enum status intact = slot_verify(s);
-    for (u32 first = 0, n; first < n_rows && intact == OK; first += n) {
-        n = rows_alike(rows, first, n_rows);
-        if (embeds(rows[first].d))
-            embed_rows(en, rows, first, n);
-        else
-            intact = sample_tile(en, s, rows, first, n);
-    }
-    for (u32 i = 0; i < n_drawings && intact == OK; i++) {
-        struct sched_result *res = drawings[i].result;
-        res->draft = drawings[i].draft;
-        if (en->settings.speculation != SPECULATION_OFF && res->outcome == SCHED_MORE)
-            res->n_draft = request_guess(drawings[i].q, drawings[i].draft);
-    }
-    if (intact != OK)
-        fail_model(en, s);
-    step_done(en, start, results, plan->n_items);
-}
+/* --- models that go --- */
 
 static void unload(struct engine *en, u32 model_id) {
-    struct slot *s = find_slot(en, model_id);
+    struct slot *s = engine_slot(en, model_id);
     /* A cancelled request may still be in preparation with this tokenizer: it ends within milliseconds. */
     while (s->n_preparing) {
         struct pollfd p = {.fd = jobs_fd(en->prep), .events = POLLIN};
@@ -743,9 +473,9 @@ static enum status loop(struct engine *en, struct err *err) {
             on_notice(en, &plan.notices[i]);
         bool idle = plan.kind == SCHED_PLAN_IDLE && plan.n_notices == 0;
         switch (plan.kind) {
-        case SCHED_PLAN_STEP: run_step(en, &plan); break;
+        case SCHED_PLAN_STEP: engine_step(en, &plan); break;
         case SCHED_PLAN_LOAD: {
-            struct slot *s = find_slot(en, plan.model_id);
+            struct slot *s = engine_slot(en, plan.model_id);
             log_info("loading model", "model=%s bytes=%" PRIu64, s->name, s->file_bytes);
             slot_load(s, en->loader);
             en->state_changed = true;
@@ -754,7 +484,7 @@ static enum status loop(struct engine *en, struct err *err) {
         case SCHED_PLAN_UNLOAD: unload(en, plan.model_id); break;
         case SCHED_PLAN_IDLE:
             if (idle && en->state_changed)
-                send_state(en);
+                engine_send_state(en);
             break;
         }
         TRY(wire_flush(en->conn, err));
