@@ -107,6 +107,8 @@ class Stream:
                 raise RuntimeError(f"{self.target.name}: {value['error']}")
             if value.get("done") or value.get("usage"):
                 final = value
+        if final is None and self.target.native and self.times:
+            return self.times[0], self.times[-1], 0, len(self.times)  # Ollama ends an answer that repeats itself like this
         if final is None:
             raise RuntimeError(f"{self.target.name}: no final object: {bytes(self.data[-300:])!r}")
         if self.target.native:
