@@ -16,10 +16,6 @@ static void *extent_map(void *ctx, u64 bytes) {
     if (aligned > p)
         munmap(p, (size_t)(aligned - p));
     munmap(aligned + bytes, (size_t)(p + EXTENT_ALIGN_BYTES - aligned));
-    /* A step reads every page of a sequence once, a few KB per layer and head: with small pages each of them
-     * is a walk of the page table. Only a hint. An extent fills from its start, so at most 2 MiB of it are
-     * resident before they are used. */
-    madvise(aligned, bytes, MADV_HUGEPAGE);
     return aligned;
 }
 
