@@ -53,13 +53,11 @@ static u64 key_rows(u32 n_rows, u32 n_inputs) {
     return n_rows + (u64)(BLOCK_KEYS - 1) * MIN(n_rows, n_inputs);
 }
 
-static const enum kern_act integer_kinds[2] = {KERN_ACT_Q8, KERN_ACT_Q8_256};
-
 void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32 n_inputs, u32 n_threads,
                   u8 *mem) {
     u64 at = 0, f = sizeof(f32), slice = MIN(n_rows, MODEL_ENCODE_ROWS);
     u64 keys = key_rows(n_rows, n_inputs) * m->kv_width + KV_PAGE_TOKENS * m->h.head_dim;
-    u64 queries = (u64)n_threads * TILE_ROWS * m->group_max, wide_bytes = 0;
+    u64 queries = (u64)n_threads * TILE_ROWS * m->group_max;
     memset(p, 0, sizeof *p);
     p->n_rows = n_rows;
     p->n_inputs = n_inputs;
@@ -77,14 +75,7 @@ void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32
     p->gate = scratch_take(mem, &at, slice * m->n_ff * f);
     p->up = scratch_take(mem, &at, slice * m->n_ff * f);
     p->proj = scratch_take(mem, &at, slice * m->h.n_embd * f);
-    for (u32 i = 0; i < 2; i++) {
-        bool read = m->embd_kinds[i];
-        p->acts[i] =
-            scratch_take(mem, &at, read ? kern_acts_bytes(integer_kinds[i], (u32)slice, m->h.n_embd) : 0);
-        if (m->wide_K[i])
-            wide_bytes = MAX(wide_bytes, kern_acts_bytes(integer_kinds[i], (u32)slice, m->wide_K[i]));
-    }
-    p->wide_acts = scratch_take(mem, &at, wide_bytes);
+    scratch_plan_acts(p->acts, &p->wide_acts, m, (u32)slice, (u32)slice, mem, &at);
     p->slope = scratch_take(mem, &at, m->alibi ? queries * f : 0);
     p->at = scratch_take(mem, &at, m->alibi ? queries * sizeof *p->at : 0);
     for (u32 i = 0; i < n_threads; i++)
@@ -223,9 +214,7 @@ static bool next_slice(struct encode *e, u32 tile0, u32 n_tiles) {
     e->n_rows = 0;
     while (e->tile1 < n_tiles && e->n_rows + t[e->tile1].n <= MODEL_ENCODE_ROWS)
         e->n_rows += t[e->tile1++].n;
-    for (u32 i = 0; i < 2; i++)
-        if (e->m->embd_kinds[i])
-            kern_acts_at(&e->acts[i], integer_kinds[i], e->n_rows, e->m->h.n_embd, NULL, e->p->acts[i]);
+    project_acts(e->m, e->n_rows, e->p->acts, e->acts);
     return true;
 }
 
@@ -235,23 +224,10 @@ static struct project project_new(const struct encode *e, const struct kern_mat 
     return (struct project){.kern = e->kern, .threads = e->p->threads, .next = next, .scale = 1};
 }
 
-static void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out,
-                        const f32 *bias) {
-    p->w[p->n_mats] = w;
-    p->a[p->n_mats] = a;
-    p->out[p->n_mats] = out;
-    p->ldo[p->n_mats] = w->N;
-    p->bias[p->n_mats++] = bias;
-}
-
 /* The slice's residual in the format that w reads. */
 static const struct kern_acts *input_for(const struct encode *e, const struct kern_mat *w,
                                          struct kern_acts *f) {
-    enum kern_act kind = kern_act_kind(w->type, e->m->config.f32_activations);
-    if (kind != KERN_ACT_F32)
-        return &e->acts[kind == KERN_ACT_Q8 ? 0 : 1];
-    kern_acts_at(f, KERN_ACT_F32, e->n_rows, w->K, x_row(e, 0), NULL);
-    return f;
+    return project_input(e->m, w, e->acts, x_row(e, 0), e->n_rows, f);
 }
 
 static void project_heads(struct encode *e, bool q, bool kv) {

@@ -263,32 +263,13 @@ static void store_tiles(struct step *st) {
 /* The input of n_embd values in the format that w reads. */
 static const struct kern_acts *input_for(struct step *st, const struct kern_mat *w,
                                          struct kern_acts *f32_acts) {
-    enum kern_act kind = kern_act_kind(w->type, st->m->config.f32_activations);
-    if (kind != KERN_ACT_F32)
-        return &st->acts[kind == KERN_ACT_Q8 ? 0 : 1];
-    kern_acts_at(f32_acts, KERN_ACT_F32, st->n_rows, w->K, st->p->xn, NULL);
-    return f32_acts;
+    return project_input(st->m, w, st->acts, st->p->xn, st->n_rows, f32_acts);
 }
 
-static void set_acts(struct step *st) {
-    u32 d = st->m->h.n_embd;
-    if (st->m->embd_kinds[0])
-        kern_acts_at(&st->acts[0], KERN_ACT_Q8, st->n_rows, d, NULL, st->p->acts[0]);
-    if (st->m->embd_kinds[1])
-        kern_acts_at(&st->acts[1], KERN_ACT_Q8_256, st->n_rows, d, NULL, st->p->acts[1]);
-}
+static void set_acts(struct step *st) { project_acts(st->m, st->n_rows, st->p->acts, st->acts); }
 
 static struct project project_new(struct step *st, const struct kern_mat *next) {
     return (struct project){.kern = st->kern, .threads = st->p->threads, .next = next, .scale = 1};
-}
-
-static void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out,
-                        const f32 *bias) {
-    p->w[p->n_mats] = w;
-    p->a[p->n_mats] = a;
-    p->out[p->n_mats] = out;
-    p->ldo[p->n_mats] = w->N;
-    p->bias[p->n_mats++] = bias;
 }
 
 static void project_qkv(struct step *st) {

@@ -115,6 +115,9 @@ void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32
 /* The next `bytes` of mem (NULL: only counts them in *at), 64-byte aligned. */
 void *scratch_take(u8 *mem, u64 *at, u64 bytes);
 void scratch_plan_thread(struct thread_scratch *t, const struct model *m, u8 *mem, u64 *at);
+/* Room for quantized inputs: n_rows of n_embd values as Q8 and Q8_256, n_rows_wide of the widest other one. */
+void scratch_plan_acts(void *acts[2], void **wide_acts, const struct model *m, u32 n_rows, u32 n_rows_wide,
+                       u8 *mem, u64 *at);
 
 /* --- project.c: one region of matrix multiplications with the same input --- */
 struct project {
@@ -134,6 +137,16 @@ struct project {
     f32 scale, softcap; /* of out[0]; 1 and 0 = off */
     struct thread_scratch *threads;
 };
+/* Inputs of n_embd values in both integer formats, at the places that scratch_plan_acts gave; a format that no
+ * weights read is left out. */
+void project_acts(const struct model *m, u32 n_rows, void *const mem[2], struct kern_acts acts[2]);
+/* The input in the format that w reads: one of acts, or x [n_rows][w->K] itself through *f32_acts. */
+const struct kern_acts *project_input(const struct model *m, const struct kern_mat *w,
+                                      const struct kern_acts acts[2], const f32 *x, u32 n_rows,
+                                      struct kern_acts *f32_acts);
+/* One more matrix: out [rows][w->N] = a x w + bias (NULL: none). */
+void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out,
+                 const f32 *bias);
 void project_run(struct project *p, struct team *team);
 
 /* --- attention.c --- */

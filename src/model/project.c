@@ -127,6 +127,32 @@ static void run_chunk(void *arg, u32 nth, u32 thread) {
         run_tiles(r, tile0, tile1, next, thread);
 }
 
+void project_acts(const struct model *m, u32 n_rows, void *const mem[2], struct kern_acts acts[2]) {
+    if (m->embd_kinds[0])
+        kern_acts_at(&acts[0], KERN_ACT_Q8, n_rows, m->h.n_embd, NULL, mem[0]);
+    if (m->embd_kinds[1])
+        kern_acts_at(&acts[1], KERN_ACT_Q8_256, n_rows, m->h.n_embd, NULL, mem[1]);
+}
+
+const struct kern_acts *project_input(const struct model *m, const struct kern_mat *w,
+                                      const struct kern_acts acts[2], const f32 *x, u32 n_rows,
+                                      struct kern_acts *f32_acts) {
+    enum kern_act kind = kern_act_kind(w->type, m->config.f32_activations);
+    if (kind != KERN_ACT_F32)
+        return &acts[kind == KERN_ACT_Q8 ? 0 : 1];
+    kern_acts_at(f32_acts, KERN_ACT_F32, n_rows, w->K, x, NULL);
+    return f32_acts;
+}
+
+void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out,
+                 const f32 *bias) {
+    p->w[p->n_mats] = w;
+    p->a[p->n_mats] = a;
+    p->out[p->n_mats] = out;
+    p->ldo[p->n_mats] = w->N;
+    p->bias[p->n_mats++] = bias;
+}
+
 void project_run(struct project *p, struct team *team) {
     struct region r; /* parts beyond n_parts stay untouched: clearing them would cost as much as a region */
     r.p = p;

@@ -26,12 +26,22 @@ void scratch_plan_thread(struct thread_scratch *t, const struct model *m, u8 *me
     t->run_o = scratch_take(mem, at, o);
 }
 
-static const enum kern_act integer_kinds[2] = {KERN_ACT_Q8, KERN_ACT_Q8_256};
+void scratch_plan_acts(void *acts[2], void **wide_acts, const struct model *m, u32 n_rows, u32 n_rows_wide,
+                       u8 *mem, u64 *at) {
+    static const enum kern_act kinds[2] = {KERN_ACT_Q8, KERN_ACT_Q8_256};
+    u64 wide_bytes = 0;
+    for (u32 i = 0; i < 2; i++) {
+        bool read = m->embd_kinds[i];
+        acts[i] = scratch_take(mem, at, read ? kern_acts_bytes(kinds[i], n_rows, m->h.n_embd) : 0);
+        if (m->wide_K[i])
+            wide_bytes = MAX(wide_bytes, kern_acts_bytes(kinds[i], n_rows_wide, m->wide_K[i]));
+    }
+    *wide_acts = scratch_take(mem, at, wide_bytes);
+}
 
 void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32 n_logits, u32 n_threads,
                   u8 *mem) {
     u64 at = 0, rows = n_rows, f = sizeof(f32);
-    u32 acts_rows = MAX(n_rows, MODEL_LOGITS_TILE);
     memset(p, 0, sizeof *p);
     p->n_rows = n_rows;
     p->n_logits = n_logits;
@@ -50,14 +60,7 @@ void scratch_plan(struct scratch_plan *p, const struct model *m, u32 n_rows, u32
     p->gate = scratch_take(mem, &at, rows * m->n_ff * f);
     p->up = scratch_take(mem, &at, rows * m->n_ff * f);
     p->proj = scratch_take(mem, &at, rows * m->h.n_embd * f);
-    u64 wide_bytes = 0;
-    for (u32 i = 0; i < 2; i++) {
-        p->acts[i] =
-            scratch_take(mem, &at, m->embd_kinds[i] ? kern_acts_bytes(integer_kinds[i], acts_rows, m->h.n_embd) : 0);
-        if (m->wide_K[i])
-            wide_bytes = MAX(wide_bytes, kern_acts_bytes(integer_kinds[i], n_rows, m->wide_K[i]));
-    }
-    p->wide_acts = scratch_take(mem, &at, wide_bytes);
+    scratch_plan_acts(p->acts, &p->wide_acts, m, MAX(n_rows, MODEL_LOGITS_TILE), n_rows, mem, &at);
     p->hidden = scratch_take(mem, &at, (u64)n_logits * m->h.n_embd * f);
     p->logits = scratch_take(mem, &at, (u64)MIN(n_logits, MODEL_LOGITS_TILE) * m->h.n_vocab * f);
     p->part_m = scratch_take(mem, &at, PARTIAL_SLOTS * f);
