@@ -134,7 +134,8 @@ void upload_begin(struct call *c, struct str digest);
 bool upload_piece(struct call *c, struct str piece);
 void upload_end(struct call *c);
 void upload_gone(struct call *c);
-void transfer_progress_json(struct buf *b, const struct transfer_progress *p);
+/* Streams one step of a pull's or push's progress. */
+void transfer_progress_line(struct call *c, const struct transfer_progress *p);
 void handle_pull(struct call *c, struct str body);
 void handle_push(struct call *c, struct str body);
 void handle_version(struct call *c);

@@ -134,10 +134,7 @@ static void pull_progress(void *ctx, const struct transfer_progress *p) {
     struct call *call = ctx;
     if (call->state == CALL_OVER || !call->stream)
         return;
-    buf_clear(&call->out);
-    transfer_progress_json(&call->out, p);
-    buf_add_char(&call->out, '\n');
-    call_stream(call, "application/x-ndjson");
+    transfer_progress_line(call, p);
 }
 
 static void pull_end(void *ctx, enum status status, const struct err *err) {

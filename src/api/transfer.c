@@ -14,7 +14,10 @@ static const struct field fields[] = {
     FIELD(transfer_fields, stream, "stream", FIELD_BOOL),
 };
 
-void transfer_progress_json(struct buf *b, const struct transfer_progress *p) {
+/* One step of progress in c->out. */
+static void progress_write(struct call *c, const struct transfer_progress *p) {
+    struct buf *b = &c->out;
+    buf_clear(b);
     json_open(b, '{');
     json_key(b, "status"), json_str(b, p->status);
     if (p->digest.n)
@@ -26,16 +29,20 @@ void transfer_progress_json(struct buf *b, const struct transfer_progress *p) {
     json_close(b, '}');
 }
 
+void transfer_progress_line(struct call *c, const struct transfer_progress *p) {
+    progress_write(c, p);
+    buf_add_char(&c->out, '\n');
+    call_stream(c, "application/x-ndjson");
+}
+
 static void on_progress(void *ctx, const struct transfer_progress *p) {
     struct call *c = ctx;
     if (c->state == CALL_OVER)
         return;
-    buf_clear(&c->out);
-    transfer_progress_json(&c->out, p);
-    if (!c->stream)
-        return; /* the last line is the answer */
-    buf_add_char(&c->out, '\n');
-    call_stream(c, "application/x-ndjson");
+    if (c->stream)
+        transfer_progress_line(c, p);
+    else
+        progress_write(c, p); /* the last one is the answer */
 }
 
 static void on_end(void *ctx, enum status status, const struct err *err) {
