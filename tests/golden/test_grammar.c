@@ -3,16 +3,12 @@
  * (data/schemas.json); for every state of random walks, the mask against trying each token; the walks end in
  * JSON that jansson reads, and that the schema's automaton, fed byte by byte, takes again. Vocabularies:
  * those of data/tok and, where MINKA_TEST_SMOLLM2 and MINKA_TEST_GEMMA3 name files, the real ones. */
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 #define json_null jansson_null /* base/buf.h has one of its own */
@@ -21,30 +17,7 @@
 
 #include "base/clock.h"
 #include "chat/grammar.h"
-
-static struct tokenizer *vocab_open(const char *path) {
-    struct stat st;
-    struct gguf g;
-    struct err err;
-    struct tokenizer *t;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || fstat(fd, &st) != 0)
-        fail_msg("%s can't be opened", path);
-    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    assert_true(data != MAP_FAILED);
-    close(fd);
-    if (gguf_parse(&g, data, (size_t)st.st_size, &err) != OK || tokenizer_open(&g, &t, &err) != OK)
-        fail_msg("%s: %s", path, err.text);
-    gguf_release(&g);
-    munmap(data, (size_t)st.st_size);
-    return t;
-}
-
-static struct tokenizer *small_vocab(const char *name) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/tok/%s.gguf", getenv("MINKA_GOLDEN"), name);
-    return vocab_open(path);
-}
+#include "vocab.h"
 
 static json_t *golden_open(void) {
     char path[4096];
@@ -78,7 +51,7 @@ static bool takes(struct grammar *g, struct str text) {
 #define OUT_OF_ORDER "{\"age\":0,\"name\":\"\"}"
 
 static void test_golden_documents(void **state) {
-    struct tokenizer *t = small_vocab("bpe_gpt2");
+    struct tokenizer *t = vocab_tiny("bpe_gpt2");
     struct grammar_vocab *v = grammar_vocab_new(t);
     json_t *golden = golden_open(), *c, *one;
     size_t i, k;
@@ -106,7 +79,7 @@ static void test_golden_documents(void **state) {
 }
 
 static void test_golden_texts(void **state) {
-    struct tokenizer *t = small_vocab("bpe_gpt2");
+    struct tokenizer *t = vocab_tiny("bpe_gpt2");
     struct grammar_vocab *v = grammar_vocab_new(t);
     json_t *golden = golden_open(), *one;
     size_t k;
@@ -238,7 +211,7 @@ static const char *const more_schemas[] = {
 };
 
 static void walk_schemas(const char *path, const char *vocab, u32 n_walks, u32 every) {
-    struct tokenizer *t = path ? vocab_open(path) : small_vocab(vocab);
+    struct tokenizer *t = path ? vocab_open(path) : vocab_tiny(vocab);
     u64 start = clock_ns();
     struct walk w = {.t = t, .v = grammar_vocab_new(t), .n_vocab = tokenizer_n_vocab(t)};
     struct buf text = {0};

@@ -6,23 +6,19 @@
  *
  * Where the JSON has hf_ids, Hugging Face's library and llama.cpp differ, and either is right. Texts that are
  * no valid UTF-8 (hex) must come back byte for byte; their ids are our own choice. */
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 #define json_null jansson_null /* base/buf.h has one of its own */
 #include <jansson.h>
 #undef json_null
 
-#include "tokenize/tokenize.h"
+#include "vocab.h"
 
 struct golden {
     char vocab[4096], cases[4096];
@@ -36,24 +32,6 @@ struct run {
     bool byte_level, sentencepiece; /* kinds that keep every byte, but for U+2581 in the latter */
     u32 n_failed;
 };
-
-static struct tokenizer *vocab_open(const char *path) {
-    struct stat st;
-    struct gguf g;
-    struct err err;
-    struct tokenizer *t;
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || fstat(fd, &st) != 0)
-        fail_msg("%s can't be opened", path);
-    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    assert_true(data != MAP_FAILED);
-    close(fd);
-    if (gguf_parse(&g, data, (size_t)st.st_size, &err) != OK || tokenizer_open(&g, &t, &err) != OK)
-        fail_msg("%s: %s", path, err.text);
-    gguf_release(&g);
-    munmap(data, (size_t)st.st_size);
-    return t;
-}
 
 static bool ids_are(const struct token_list *got, json_t *prefix, json_t *want, json_t *suffix) {
     json_t *parts[] = {prefix, want, suffix};

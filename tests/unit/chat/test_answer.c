@@ -13,10 +13,7 @@ static struct grammar_vocab *vocab;
 
 static int open_vocab(void **state) {
     (void)state;
-    sample_init(&sample, "gpt2");
-    gguf_put_str(sample.w, "tokenizer.ggml.pre", STR("gpt-2"));
-    gguf_put_str_array(sample.w, "tokenizer.ggml.merges", NULL, 0);
-    sample_add_bytes(&sample);
+    sample_init_bytes(&sample);
     sample_add(&sample, STR("<|im_end|>"), CONTROL, 0);
     sample_add(&sample, STR("[TOOL_CALLS]"), CONTROL, 0);
     sample_add(&sample, STR("</hidden>"), CONTROL, 0);

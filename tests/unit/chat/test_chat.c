@@ -1,18 +1,15 @@
 /* Prompts: variables, one BOS, dropped messages, the cut, Go's turns. The tokenizers are the tiny
  * vocabularies of tests/golden/data/tok. */
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "../../golden/vocab.h"
 #include "chat/chat.h"
 
 struct fixture {
@@ -25,28 +22,9 @@ struct fixture {
     struct err err;
 };
 
-static void open_vocab(struct fixture *f, const char *name) {
-    char path[4096];
-    struct stat st;
-    struct gguf g;
-    assert_non_null(getenv("MINKA_GOLDEN"));
-    snprintf(path, sizeof path, "%s/tok/%s.gguf", getenv("MINKA_GOLDEN"), name);
-    int fd = open(path, O_RDONLY);
-    if (fd < 0 || fstat(fd, &st) != 0)
-        fail_msg("%s can't be opened", path);
-    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    assert_true(data != MAP_FAILED);
-    close(fd);
-    if (gguf_parse(&g, data, (size_t)st.st_size, &f->err) != OK ||
-        tokenizer_open(&g, &f->tokenizer, &f->err) != OK)
-        fail_msg("%s: %s", path, f->err.text);
-    gguf_release(&g);
-    munmap(data, (size_t)st.st_size);
-}
-
 static void start(struct fixture *f, const char *vocab, const char *source, enum template_kind kind) {
     *f = (struct fixture){0};
-    open_vocab(f, vocab);
+    f->tokenizer = vocab_tiny(vocab);
     f->scratch = tokenize_scratch_new();
     arena_init(&f->arena, 0);
     if (source && template_open(str_of(source), kind, &f->chat_template, &f->err) != OK)

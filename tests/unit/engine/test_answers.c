@@ -21,10 +21,7 @@ static struct tokenize_scratch *scratch;
 
 static int slot_make(void **state) {
     (void)state;
-    sample_init(&sample, "gpt2");
-    gguf_put_str(sample.w, "tokenizer.ggml.pre", STR("gpt-2"));
-    gguf_put_str_array(sample.w, "tokenizer.ggml.merges", NULL, 0);
-    sample_add_bytes(&sample);
+    sample_init_bytes(&sample);
     sample_add(&sample, STR("<|im_end|>"), CONTROL, 0);
     sample_add(&sample, STR("<tool_call>"), CONTROL, 0);
     sample_add(&sample, STR("</think>"), CONTROL, 0);

@@ -14,10 +14,7 @@ static u32 end_token;
 
 static int slot_make(void **state) {
     (void)state;
-    sample_init(&sample, "gpt2");
-    gguf_put_str(sample.w, "tokenizer.ggml.pre", STR("gpt-2"));
-    gguf_put_str_array(sample.w, "tokenizer.ggml.merges", NULL, 0);
-    sample_add_bytes(&sample);
+    sample_init_bytes(&sample);
     end_token = sample_add(&sample, STR("<|im_end|>"), CONTROL, 0);
     slot.tokenizer = sample_open_ok(&sample);
     slot.grammars = grammars_new(slot.tokenizer);

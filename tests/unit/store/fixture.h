@@ -39,6 +39,20 @@ static inline void fixture_close(struct fixture *f) {
     assert_int_equal(system(command), 0);
 }
 
+/* For cmocka: *state is the fixture. */
+static inline int fixture_setup(void **state) {
+    struct fixture *f = xcalloc(1, sizeof *f);
+    fixture_open(f);
+    *state = f;
+    return 0;
+}
+
+static inline int fixture_teardown(void **state) {
+    fixture_close(*state);
+    free(*state);
+    return 0;
+}
+
 static inline struct model_name name_of(const char *text) {
     struct model_name n;
     struct err err;

@@ -8,19 +8,6 @@
 
 #include "fixture.h"
 
-static int setup(void **state) {
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_open(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture_close(*state);
-    free(*state);
-    return 0;
-}
-
 static enum status import(struct fixture *f, const char *file, const char *name, struct err *err) {
     struct model_name n = name_of(name);
     return store_import(f->store, file, &n, err);
@@ -237,7 +224,7 @@ static void human_counts(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
         T(layout), T(replace), T(sharing), T(refused), T(killed), T(human_counts),
     };
     return cmocka_run_group_tests_name("store_import", tests, NULL, NULL);

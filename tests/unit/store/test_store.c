@@ -20,19 +20,6 @@
     "vnd.docker.container.image.v1+json\",\"digest\":\"sha256:" HEX64("c") "\",\"size\":30}"
 #define SIMPLE "{\"schemaVersion\":2," CONFIG ",\"layers\":[" MODEL_LAYER "]}"
 
-static int setup(void **state) {
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_open(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture_close(*state);
-    free(*state);
-    return 0;
-}
-
 static enum status find(struct fixture *f, const char *name, struct store_model *m) {
     struct model_name n = name_of(name);
     struct err err;
@@ -319,7 +306,7 @@ static void default_path(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
         T(model_fields), T(manifest_digest), T(lookup_ignores_case), T(corrupt_manifests),
         T(many_layers),  T(missing_blobs),   T(strange_files),       T(list_order),
         T(blobs),        T(read_only),       T(default_path),

@@ -8,19 +8,6 @@
 #include "base/buf.h"
 #include "fixture.h"
 
-static int setup(void **state) {
-    struct fixture *f = xcalloc(1, sizeof *f);
-    fixture_open(f);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state) {
-    fixture_close(*state);
-    free(*state);
-    return 0;
-}
-
 static int files_in(struct fixture *f, const char *folder) {
     struct str path = arena_printf(&f->arena, "%s/%s", store_path(f->store), folder);
     DIR *d = opendir(path.p);
@@ -422,7 +409,7 @@ static void killed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
         T(blob_basic), T(blob_mismatch), T(blob_resume), T(blob_killed), T(copy_delete), T(held),
         T(replaced),   T(prune),         T(no_prune),    T(spelling),    T(killed),
     };

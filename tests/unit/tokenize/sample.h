@@ -68,6 +68,14 @@ static inline void sample_add_bytes(struct sample *s) {
     }
 }
 
+/* A BPE vocabulary of the 256 bytes without merges: every text can be spelled. */
+static inline void sample_init_bytes(struct sample *s) {
+    sample_init(s, "gpt2");
+    gguf_put_str(s->w, "tokenizer.ggml.pre", STR("gpt-2"));
+    gguf_put_str_array(s->w, "tokenizer.ggml.merges", NULL, 0);
+    sample_add_bytes(s);
+}
+
 /* Puts the token lists and opens; the writer is used up. Refuses as tokenizer_open does. */
 static inline enum status sample_open(struct sample *s, struct tokenizer **t, struct err *err) {
     char path[] = "/tmp/minka-vocab-XXXXXX";

@@ -257,10 +257,7 @@ static void test_words(void **state) {
 
 static void test_special(void **state) {
     (void)state;
-    sample_init(&sample, "gpt2");
-    gguf_put_str(sample.w, "tokenizer.ggml.pre", STR("gpt-2"));
-    gguf_put_str_array(sample.w, "tokenizer.ggml.merges", NULL, 0);
-    sample_add_bytes(&sample);
+    sample_init_bytes(&sample);
     u32 control = sample_add(&sample, STR("<a>"), CONTROL, 0);
     u32 pair = sample_add(&sample, STR("<a><b>"), CONTROL, 0);
     u32 user = sample_add(&sample, STR("xyz"), USER, 0),
