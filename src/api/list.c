@@ -136,6 +136,13 @@ void handle_ps(struct call *c) {
     json_key(b, "scratch"), json_u64(b, s->scratch_bytes);
     json_close(b, '}');
     json_key(b, "steps"), json_u64(b, s->n_steps_total);
+    json_key(b, "steps_duration"), json_u64(b, s->steps_ns_total);
+    json_key(b, "rows"), json_u64(b, s->n_rows_total);
+    json_key(b, "guesses"), json_open(b, '{');
+    json_key(b, "verified"), json_u64(b, s->n_drafts_total);
+    json_key(b, "drawn"), json_u64(b, s->n_agreed_total);
+    json_key(b, "lost_duration"), json_u64(b, s->drafts_lost_ns_total);
+    json_close(b, '}');
     json_close(b, '}');
     call_reply(c, NATIVE_TYPE);
 }

@@ -74,6 +74,11 @@ void engine_send_state(struct engine *en) {
         .kv_cached_bytes = s.kv_cached_bytes,
         .scratch_bytes = s.scratch_bytes,
         .n_steps_total = s.n_steps_total,
+        .n_rows_total = s.n_rows_total,
+        .steps_ns_total = s.steps_ns_total,
+        .n_drafts_total = s.n_drafts_total,
+        .n_agreed_total = s.n_agreed_total,
+        .drafts_lost_ns_total = s.drafts_lost_ns_total,
         .n_parked_total = s.n_parked_total,
         .tokens_per_s = s.tokens_per_s,
     };

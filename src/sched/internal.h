@@ -176,6 +176,8 @@ struct sched {
     struct srate drain;    /* requests that left the queue, in whatever way */
     u32 n_refused_waiting; /* refused since then: who comes back finds them in front */
     u64 n_parked_total, n_rejected_total, n_steps_total;
+    u64 n_rows_total, steps_ns_total, n_drafts_total, n_agreed_total;
+    f64 drafts_lost_ns_total;
     f64 tokens_recent, ns_recent;
 };
 

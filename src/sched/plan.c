@@ -227,6 +227,9 @@ static void apply(struct sched *s, const struct planned *p, const struct sched_r
     u32 n_agreed = r->dead ? 0 : res->n_agreed;
     check(res->request_id == r->id && n_agreed <= p->n_drafts);
     bool ended = r->kv.n_tokens + p->n_tokens == r->n_tokens;
+    s->n_drafts_total += p->n_drafts;
+    s->n_agreed_total += n_agreed;
+    s->drafts_lost_ns_total += r->model->cost.per_row_ns * (p->n_drafts - n_agreed);
     if (!r->dead)
         sdraft_learn(r, p->n_drafts, res);
     /* Drafts lie behind the tokens: those that came true are tokens now. */
@@ -276,6 +279,8 @@ void splan_done(struct sched *s, const struct sched_step *step) {
     s->ns_recent = s->ns_recent * fade + (f64)step->duration_ns;
     s->in_step = false;
     s->n_steps_total++;
+    s->n_rows_total += s->step_rows;
+    s->steps_ns_total += step->duration_ns;
     scost_add(&m->cost, s->step_rows, step->duration_ns);
     m->charged_ns += (f64)step->duration_ns;
     m->used_ns = s->now_ns;

@@ -194,6 +194,11 @@ void sched_state(const struct sched *s, struct sched_state *out) {
         .n_parked_total = s->n_parked_total,
         .n_rejected_total = s->n_rejected_total,
         .n_steps_total = s->n_steps_total,
+        .n_rows_total = s->n_rows_total,
+        .steps_ns_total = s->steps_ns_total,
+        .n_drafts_total = s->n_drafts_total,
+        .n_agreed_total = s->n_agreed_total,
+        .drafts_lost_ns_total = (u64)s->drafts_lost_ns_total,
         .tokens_per_s = s->ns_recent > 0 ? s->tokens_recent / s->ns_recent * NS_PER_S : 0,
     };
     for (u32 i = 0; i < s->n_models; i++) {

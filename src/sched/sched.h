@@ -199,7 +199,10 @@ struct sched_state {
     u32 n_waiting; /* queued or parked */
     u64 limit_bytes, weights_bytes, kv_bytes, kv_cached_bytes, scratch_bytes;
     u64 n_parked_total, n_rejected_total, n_steps_total;
-    f64 tokens_per_s; /* generated, over the last seconds of work */
+    u64 n_rows_total, steps_ns_total;   /* of all steps */
+    u64 n_drafts_total, n_agreed_total; /* guessed tokens that got a row; those that were drawn */
+    u64 drafts_lost_ns_total;           /* what the others cost, by the learned cost of a row */
+    f64 tokens_per_s;                   /* generated, over the last seconds of work */
 };
 
 struct sched *sched_new(const struct sched_config *c) MUST_USE;

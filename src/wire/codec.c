@@ -294,6 +294,11 @@ static void io_state(struct io *io, struct wire_state *s) {
         io_u64(io, &m->kv_bytes);
         io_i64(io, &m->expires_in_ns);
     }
+    io_u64(io, &s->n_rows_total);
+    io_u64(io, &s->steps_ns_total);
+    io_u64(io, &s->n_drafts_total);
+    io_u64(io, &s->n_agreed_total);
+    io_u64(io, &s->drafts_lost_ns_total);
 }
 
 static void io_message_body(struct io *io, struct wire_message *m) {

@@ -61,12 +61,19 @@ static void test_rows_of_an_item(void **state_) {
     assert_true(drafts_planned(&f) >= 2);
     const struct sched_item *item = item_of(&f, 1);
     u32 pos = item->pos0, n = item->n_drafts;
+    struct sched_state before = state(&f);
     assert_int_equal(item->n_tokens, 1 + n);
     assert_int_equal(item->n_logits, 1 + n);
     assert_int_equal(f.plan.n_rows, 1 + n);
     assert_int_equal(item->tokens[0], 100);
     assert_memory_equal(item->tokens + 1, guess, n * sizeof(u32));
     step_draws(&f, 1, 200); /* "1" came true, then 200 instead of "2" */
+    assert_int_equal(state(&f).n_rows_total - before.n_rows_total, 1 + n);
+    assert_int_equal(state(&f).steps_ns_total - before.steps_ns_total, MS + (1 + n) * MS / 10);
+    assert_int_equal(state(&f).n_drafts_total - before.n_drafts_total, n);
+    assert_int_equal(state(&f).n_agreed_total - before.n_agreed_total, 1);
+    u64 lost_ns = state(&f).drafts_lost_ns_total - before.drafts_lost_ns_total;
+    assert_in_range(lost_ns, (n - 1) * MS / 20, (n - 1) * MS / 5);
     next(&f);
     item = item_of(&f, 1);
     assert_int_equal(item->pos0, pos + 2);
