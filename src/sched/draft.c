@@ -8,9 +8,9 @@
 #include "sched/internal.h"
 
 /* What is expected of a request that nothing is known of: as if this many guesses had been looked at... */
-#define TRIED_FIRST 4.0
+#define TRIED_FIRST 2.0
 /* ...of which so many came true. */
-#define AGREED_FIRST 2.0
+#define AGREED_FIRST 1.0
 /* An observation counts half after about 10. */
 #define DRAFT_FADE 0.93
 /* Rows of a step with drafts: one tile of logits. The next row would read the output matrix once more, and
