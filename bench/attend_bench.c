@@ -109,7 +109,7 @@ static void attend_pages(const struct attend_job *j, u32 item, const void *k[PAG
 static void attend_item(void *arg, u32 item, u32 thread) {
     struct attend_job *j = arg;
     const void *k[PAGES], *v[PAGES], *next[PAGES] = {NULL}, *unused[PAGES];
-    u32 after = item + team_threads(bench.team);
+    u32 after = item + 1;
     attend_pages(j, item, k, v);
     if (after < j->n_heads * j->n_chunks)
         attend_pages(j, after, next, unused);

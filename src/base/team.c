@@ -1,6 +1,7 @@
-/* team.c - a 64-bit ticket generation:24 | n_chunks:20 | next:20 is published per region; taking a
- * chunk is one fetch_add. A late fetch_add on a finished ticket only runs past n_chunks, and one that
- * lands on a newer ticket takes a valid chunk of that one, because the function is read afterwards. */
+/* team.c - every part of a region has a ticket end:32 | next:32; taking a chunk is one fetch_add on it. A late
+ * fetch_add on a finished region's ticket only runs past its end, and one that lands on a newer ticket takes a valid
+ * chunk of that region, because the function is read afterwards. A line that moves between processors costs about 100
+ * ns, so there are few: a part with all that its thread must know, and one sum per worker that took chunks. */
 #include "base/team.h"
 
 #include <immintrin.h>
@@ -13,8 +14,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FIELD_BITS 20
-#define FIELD_MASK ((1u << FIELD_BITS) - 1)
 /* About 200 us of pauses: longer than a futex wake takes on a virtual machine (about 50 us), so that
  * the gaps between the regions of a step never put a worker to sleep. */
 #define SPIN_PAUSES 20000u
@@ -26,42 +25,45 @@
 /* The owner waits this long for the last chunks before it offers its processor to their threads. */
 #define OWNER_PAUSES 1500u
 
-/* Each group of fields on a cache line pair of its own: idle workers read the first and the last all the time. */
-struct team {
+/* One thread's part of the current region. All is written before the ticket but the generation, which is last: its
+ * thread watches that while it is idle. */
+struct part {
     _Alignas(128) _Atomic u64 ticket;
-    team_fn *fn; /* of the current region; written before the ticket is published */
+    team_fn *fn;
     void *arg;
-    u64 generation;
-    _Alignas(128) atomic_uint n_done;
-    _Alignas(128) atomic_uint n_sleeping; /* active workers that wait for wake_count to change */
-    atomic_uint wake_count;               /* futex word */
-    atomic_uint n_active;                 /* workers with an index at or above it keep out */
-    atomic_bool quit;
+    atomic_uint generation; /* counts regions */
+};
+
+/* Each group of fields on a cache line pair of its own: one that all read, one that workers write, the owner's. */
+struct team {
     u32 n_threads;
+    atomic_uint n_active; /* workers with an index at or above it keep out */
+    atomic_bool quit;
+    _Alignas(128) _Atomic u64 n_done; /* chunks that workers have done, in all regions */
+    _Alignas(128) u64 n_owed;         /* what n_done is when the current region is done */
+    atomic_uint n_sleeping;           /* active workers that wait for wake_count to change */
+    atomic_uint wake_count;           /* futex word */
     struct worker {
         struct team *team;
         pthread_t thread;
         u32 index;
     } workers[TEAM_THREADS_MAX];
+    struct part parts[TEAM_THREADS_MAX];
 };
 
-static u32 ticket_count(u64 t) { return (u32)(t >> FIELD_BITS) & FIELD_MASK; }
-static u32 ticket_next(u64 t) { return (u32)t & FIELD_MASK; }
+static u32 ticket_end(u64 ticket) { return (u32)(ticket >> 32); }
+static u32 ticket_next(u64 ticket) { return (u32)ticket; }
 
-static bool has_chunk(struct team *t) {
-    u64 ticket = atomic_load(&t->ticket);
-    return ticket_next(ticket) < ticket_count(ticket);
-}
-
-static bool run_one(struct team *t, u32 thread) {
-    if (!has_chunk(t))
-        return false;
-    u64 ticket = atomic_fetch_add(&t->ticket, 1);
-    if (ticket_next(ticket) >= ticket_count(ticket))
-        return false;
-    t->fn(t->arg, ticket_next(ticket), thread);
-    atomic_fetch_add_explicit(&t->n_done, 1, memory_order_release);
-    return true;
+/* Runs the chunks of a part that nobody has taken; returns how many those were. */
+static u32 run_part(struct part *p, u32 thread) {
+    for (u32 n = 0;; n++) {
+        u64 ticket = atomic_load_explicit(&p->ticket, memory_order_relaxed);
+        if (ticket_next(ticket) < ticket_end(ticket))
+            ticket = atomic_fetch_add_explicit(&p->ticket, 1, memory_order_acquire);
+        if (ticket_next(ticket) >= ticket_end(ticket))
+            return n;
+        p->fn(p->arg, ticket_next(ticket), thread);
+    }
 }
 
 static long futex(atomic_uint *word, int op, u32 value) {
@@ -72,10 +74,10 @@ static bool is_active(struct team *t, const struct worker *w) { return w->index 
 
 /* Each looks again after it has read wake_count or raised n_sleeping: what the owner changed before that look is
  * seen by it, and a change behind it finds us counted, or raises wake_count so that the wait returns at once. */
-static void sleep_until_work(struct team *t) {
+static void sleep_until_work(struct team *t, const struct part *own, u32 generation) {
     u32 seen = atomic_load(&t->wake_count);
     atomic_fetch_add(&t->n_sleeping, 1);
-    if (!has_chunk(t) && !atomic_load(&t->quit))
+    if (atomic_load(&own->generation) == generation && !atomic_load(&t->quit))
         futex(&t->wake_count, FUTEX_WAIT_PRIVATE, seen);
     atomic_fetch_sub(&t->n_sleeping, 1);
 }
@@ -87,17 +89,30 @@ static void sleep_until_active(struct team *t, const struct worker *w) {
         futex(&t->wake_count, FUTEX_WAIT_PRIVATE, seen);
 }
 
+/* The worker's own part, then what is left of the others. */
+static void run_parts(struct team *t, u32 worker) {
+    for (u32 i = 0; i < t->n_threads; i++) {
+        u32 n = run_part(&t->parts[(worker + i) % t->n_threads], worker);
+        if (n)
+            atomic_fetch_add_explicit(&t->n_done, n, memory_order_release);
+    }
+}
+
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     struct team *t = w->team;
-    u32 idle = 0;
+    const struct part *own = &t->parts[w->index];
+    u32 idle = 0, seen = 0;
     while (!atomic_load_explicit(&t->quit, memory_order_relaxed)) {
+        u32 generation = atomic_load_explicit(&own->generation, memory_order_acquire);
         if (!is_active(t, w)) {
             sleep_until_active(t, w);
-        } else if (run_one(t, w->index)) {
+        } else if (generation != seen) {
+            seen = generation;
             idle = 0;
+            run_parts(t, w->index);
         } else if (++idle > SPIN_PAUSES) {
-            sleep_until_work(t);
+            sleep_until_work(t, own, seen);
             idle = 0;
         } else if (idle > PATIENT_PAUSES && idle % YIELD_PAUSES == 0) {
             sched_yield();
@@ -146,8 +161,10 @@ void team_limit(struct team *t, u32 n_threads) {
     wake_all(t);
 }
 
+u32 team_part(const struct team *t, u32 n_chunks, u32 thread) { return (u32)((u64)thread * n_chunks / t->n_threads); }
+
 void team_run(struct team *t, team_fn *fn, void *arg, u32 n_chunks) {
-    check(n_chunks < FIELD_MASK - TEAM_THREADS_MAX);
+    check(n_chunks < UINT32_MAX - TEAM_THREADS_MAX);
     if (n_chunks == 0)
         return;
     if (n_chunks == 1 || atomic_load_explicit(&t->n_active, memory_order_relaxed) == 1) {
@@ -155,16 +172,22 @@ void team_run(struct team *t, team_fn *fn, void *arg, u32 n_chunks) {
             fn(arg, i, 0);
         return;
     }
-    t->fn = fn;
-    t->arg = arg;
-    atomic_store_explicit(&t->n_done, 0, memory_order_relaxed);
-    t->generation++;
-    atomic_store(&t->ticket, t->generation << (2 * FIELD_BITS) | (u64)n_chunks << FIELD_BITS);
-    if (atomic_load(&t->n_sleeping))
+    u32 generation = atomic_load_explicit(&t->parts[0].generation, memory_order_relaxed) + 1;
+    for (u32 i = 0; i < t->n_threads; i++) {
+        struct part *p = &t->parts[i];
+        p->fn = fn;
+        p->arg = arg;
+        u64 begin = team_part(t, n_chunks, i), end = team_part(t, n_chunks, i + 1);
+        atomic_store_explicit(&p->ticket, end << 32 | begin, memory_order_release);
+        atomic_store_explicit(&p->generation, generation, memory_order_release);
+    }
+    /* Adding nothing orders this look behind the stores: who counts itself later sees the new generation. */
+    if (atomic_fetch_add(&t->n_sleeping, 0))
         wake_all(t);
-    while (run_one(t, 0))
-        ;
-    for (u32 pauses = 0; atomic_load_explicit(&t->n_done, memory_order_acquire) < n_chunks; pauses++) {
+    t->n_owed += n_chunks;
+    for (u32 i = 0; i < t->n_threads; i++)
+        t->n_owed -= run_part(&t->parts[i], 0);
+    for (u32 pauses = 0; atomic_load_explicit(&t->n_done, memory_order_acquire) != t->n_owed; pauses++) {
         if (pauses < OWNER_PAUSES)
             _mm_pause();
         else

@@ -125,7 +125,7 @@ static void wave_chunk(void *arg, u32 index, u32 thread) {
     struct item it = item_at(w, i);
     size_t s = slot_of(w, i, chunk);
     if (chunk >= it.c0 && chunk < it.c1)
-        attend_chunk(w, &it, chunk, chunk + w->threads, &plan->threads[thread], plan->part_m + s,
+        attend_chunk(w, &it, chunk, chunk + 1, &plan->threads[thread], plan->part_m + s,
                      plan->part_l + s, plan->part_o + s * w->a->m->h.head_dim);
 }
 

@@ -1,11 +1,7 @@
 /* project.c - out = input x weights for up to three matrices in one region of the team.
  *
- * The rows of all matrices form one space of tiles of 32, cut into chunks. Each thread has a contiguous
- * part of the space and takes its chunks in order (memory is read in one stream per core, and what is
- * prefetched behind a chunk is what the same core reads next); a thread that is done takes chunks of the
- * others. Which thread computes a chunk changes no bit. */
-#include <stdatomic.h>
-
+ * The rows of all matrices form one space of tiles of 32, cut into chunks. What is prefetched behind a chunk is what
+ * the same thread reads next (team.h). Which thread computes a chunk changes no bit. */
 #include "model/internal.h"
 
 #define TILE_N 32u
@@ -14,15 +10,10 @@
 #define CHUNK_BYTES (140u << 10)
 #define CHUNK_OPS 4000000u
 
-struct part {
-    _Alignas(64) atomic_uint next;
-    u32 end;
-};
-
 struct region {
     const struct project *p;
-    u32 n_parts, n_chunks, n_tiles;
-    struct part parts[TEAM_THREADS_MAX];
+    const struct team *team;
+    u32 n_chunks, n_tiles;
 };
 
 static u32 mat_tiles(const struct kern_mat *w) { return DIV_CEIL(w->N, TILE_N); }
@@ -94,33 +85,14 @@ static void run_tiles(const struct region *r, u32 tile0, u32 tile1, const u8 *ne
     }
 }
 
-/* The thread's next own chunk, else one of another's. There are as many calls as chunks. */
-static u32 claim(struct region *r, u32 thread, u32 *part) {
-    for (u32 i = 0; i < r->n_parts; i++) {
-        u32 at = (thread + i) % r->n_parts;
-        struct part *own = &r->parts[at];
-        if (atomic_load_explicit(&own->next, memory_order_relaxed) >= own->end)
-            continue;
-        u32 chunk = atomic_fetch_add_explicit(&own->next, 1, memory_order_relaxed);
-        if (chunk < own->end) {
-            *part = at;
-            return chunk;
-        }
-    }
-    check(false);
-}
-
-static void run_chunk(void *arg, u32 nth, u32 thread) {
-    struct region *r = arg;
-    (void)nth;
-    u32 part = 0;
-    u32 chunk = claim(r, thread, &part);
+static void run_chunk(void *arg, u32 chunk, u32 thread) {
+    const struct region *r = arg;
     u32 tile0 = chunk_tile(r, chunk), tile1 = chunk_tile(r, chunk + 1);
     const u8 *next = NULL;
-    if (chunk + 1 < r->parts[part].end)
+    if (chunk + 1 != team_part(r->team, r->n_chunks, thread + 1))
         next = tile_data(r->p, tile1);
     else if (r->p->next)
-        next = r->p->next->data + (size_t)(r->p->next->N / r->n_parts) * part * r->p->next->row_bytes;
+        next = r->p->next->data + (size_t)team_part(r->team, r->p->next->N, thread) * r->p->next->row_bytes;
     if (r->p->gated)
         run_gated(r, tile0, tile1, next, thread);
     else
@@ -154,21 +126,15 @@ void project_add(struct project *p, const struct kern_mat *w, const struct kern_
 }
 
 void project_run(struct project *p, struct team *team) {
-    struct region r; /* parts beyond n_parts stay untouched: clearing them would cost as much as a region */
-    r.p = p;
-    r.n_parts = team_threads(team);
-    r.n_tiles = 0;
+    struct region r = {.p = p, .team = team};
+    u32 n_threads = team_threads(team);
     u64 bytes = 0, ops = 0;
     for (u32 i = 0; i < p->n_mats; i++) {
         r.n_tiles += p->gated && i > 0 ? 0 : mat_tiles(p->w[i]);
         bytes += (u64)p->w[i]->row_bytes * p->w[i]->N;
         ops += 2ull * p->w[i]->K * p->w[i]->N * p->a[i]->rows;
     }
-    u64 chunks = MAX(bytes / CHUNK_BYTES, ops / CHUNK_OPS) / r.n_parts * r.n_parts;
-    r.n_chunks = (u32)MIN(MAX(chunks, r.n_parts), r.n_tiles);
-    for (u32 i = 0; i < r.n_parts; i++) {
-        atomic_init(&r.parts[i].next, (u32)((u64)i * r.n_chunks / r.n_parts));
-        r.parts[i].end = (u32)((u64)(i + 1) * r.n_chunks / r.n_parts);
-    }
+    u64 chunks = MAX(bytes / CHUNK_BYTES, ops / CHUNK_OPS) / n_threads * n_threads;
+    r.n_chunks = (u32)MIN(MAX(chunks, n_threads), r.n_tiles);
     team_run(team, run_chunk, &r, r.n_chunks);
 }
