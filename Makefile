@@ -21,9 +21,10 @@ test: ## run all tests; ends with "N passed, N failed, N skipped"
 	@tools/deps.sh test
 	@python3 tools/test.py
 
-bench: all ## measure; PEERS="name=url ..." and PROGRAMS="path ..." add servers to compare with
-	@python3 bench/bench.py $(BUILD)/minka $(foreach p,$(PEERS),--peer $(p))
-	@python3 bench/models_bench.py $(BUILD)/minka $(foreach p,$(PROGRAMS),--program $(p))
+bench: all ## measure (ONLY=parts ROUNDS=3 JSON=file); compare with PEERS="name=url ..." ENGINES="name=folder ..." PROGRAMS="path ..."
+	@ninja -C $(BUILD) --quiet bench/model_bench bench/kern_bench bench/attend_bench
+	@python3 bench/bench.py $(BUILD)/minka $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(JSON),--json $(JSON)) \
+		$(foreach p,$(PEERS),--peer $(p)) $(foreach p,$(ENGINES),--engine $(p)) $(foreach p,$(PROGRAMS),--program $(p))
 
 coverage: ## how many lines of each parser the fuzz corpora run: make coverage T=gguf
 	@tools/deps.sh test

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""minka's engine beside those of other servers, without HTTP: alternating in one run, on the same file; ratios with spread.
+"""Part "engine" of `make bench`, with options of its own for other files and kernels: minka's engine beside those of other
+servers, without HTTP: alternating in one run, on the same file; ratios with spread.
 
 usage: engine_bench.py PATH-OF-model_bench --model FILE.gguf [--peer NAME=FOLDER[:LIBRARIES]]... [--rounds N] [--prompt 512]
                        [--sequences 1,4,8,16,64] [--depths 0] [--kernels NAME] [--json FILE]
@@ -10,6 +11,8 @@ disturbs the machine disturbs all of them. Figures are medians over the rounds, 
 minka / peer of the same round. Depths other than 0 are measured for one sequence.
 """
 import argparse, json, os, pathlib, statistics, subprocess, tempfile, time
+
+from load import spread
 
 THREADS = len(os.sched_getaffinity(0))
 
@@ -25,11 +28,14 @@ class Minka:
         return json.loads(out.splitlines()[-1])
 
     def prefill(self, n):
-        return self.ask("--prompt", str(n), "--depths", "")["tokens_per_second"]
+        answer = self.ask("--prompt", str(n), "--depths", "")
+        self.share = f"{100 * answer['share_of_peak']:.0f} % of the dot product peak, for the matrices"
+        return answer["tokens_per_second"]
 
     def decode(self, n, depth):
         answer = self.ask("--prompt", "0", "--sequences", str(n), "--depths", str(depth))
-        self.share = answer["share_of_bound"]
+        self.share = f"{100 * answer['share_of_bound']:.0f} % of what a plain read of the same bytes allows"
+        self.bytes = answer["step_bytes"]
         return answer["tokens_per_second"]
 
 
@@ -62,18 +68,11 @@ class Peer:
         return float(rows[-1][rows[0].index(next(c for c in rows[0] if c.strip() == "S_TG t/s"))])
 
 
-def spread(values, form="{:,.0f}"):
-    return f"{form} [{form}..{form}]".format(statistics.median(values), min(values), max(values))
-
-
 def measure(title, engines, rounds, function):
-    got, shares = {e.name: [] for e in engines}, []
+    got = {e.name: [] for e in engines}
     for r in range(rounds):
         for e in engines if r % 2 == 0 else engines[::-1]:
-            e.share = None
             got[e.name].append(function(e))
-            if e.share:
-                shares.append(e.share)
     print(f"\n{title}")
     for e in engines:
         if None in got[e.name]:
@@ -81,10 +80,37 @@ def measure(title, engines, rounds, function):
         line = f"  {e.name:<14} {spread(got[e.name])}"
         if e.name != "minka":
             line += f"   minka is {spread([a / b for a, b in zip(got['minka'], got[e.name])], '{:.2f}')} x"
-        elif shares:
-            line += f"   {100 * statistics.median(shares):.0f} % of what a plain read of the same bytes allows"
+        else:
+            line += f"   {e.share} (last round)"
         print(line, flush=True)
     return got
+
+
+def judge_depth(got, sizes, goals):
+    """got, sizes: {depth: figures of one sequence, bytes of its step}"""
+    first = min(got)
+    over = [statistics.median(r0 / r for r, r0 in zip(got[d], got[first])) * sizes[first] / sizes[d] for d in got]
+    print("\none sequence, time per token beside the bytes that it reads, relative to depth " + str(first))
+    print("  " + ", ".join(f"{d:,}: {o:.2f}" for d, o in zip(got, over)))
+    goals.add("engine alone: time per token beside bytes read, worst depth", max(over), "<=", 1.15)
+
+
+def run(model_bench, model, peers, rounds, goals=None, prompt=512, sequences=(1, 4, 8, 16, 64), depths=(0,), kernels=None):
+    """{case: {engine: [figures]}}; peers: NAME=FOLDER[:LIBRARIES]"""
+    engines = [Minka(model_bench, model, kernels)] + [Peer(*p.split("=", 1), model) for p in peers]
+    figures, deep, sizes = {}, {}, {}
+    print(f"\nthe engine alone, {THREADS} threads, {pathlib.Path(model).name}")
+    if prompt:
+        figures[f"prefill {prompt}"] = measure(f"prefill of {prompt} tokens, tokens/s", engines, rounds, lambda e: e.prefill(prompt))
+    for depth in depths:
+        for n in (n for n in sequences if n == 1 or depth == 0):
+            title = f"decode, {n} sequence{'s' * (n > 1)} at depth {depth}, tokens/s in all"
+            got = figures[f"decode {n} at {depth}"] = measure(title, engines, rounds, lambda e: e.decode(n, depth))
+            if n == 1:
+                deep[depth], sizes[depth] = got["minka"], engines[0].bytes
+    if len(deep) > 1 and goals:
+        judge_depth(deep, sizes, goals)
+    return figures
 
 
 def main():
@@ -99,22 +125,11 @@ def main():
     parser.add_argument("--kernels")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     o = parser.parse_args()
-    engines = [Minka(o.model_bench, o.model, o.kernels)]
-    engines += [Peer(*p.split("=", 1), o.model) for p in o.peer]
-    print(f"{THREADS} threads, {o.rounds} rounds, {pathlib.Path(o.model).name}, {time.strftime('%Y-%m-%d %H:%M')}")
-    cases = [("prefill", o.prompt, 0)] if o.prompt else []
-    for depth in map(int, o.depths.split(",")):
-        cases += [("decode", n, depth) for n in map(int, o.sequences.split(",")) if n == 1 or depth == 0]
-    figures = {}
-    for kind, n, depth in cases:
-        if kind == "prefill":
-            title, function = f"prefill of {n} tokens, tokens/s", lambda e: e.prefill(n)
-        else:
-            title = f"decode, {n} sequence{'s' * (n > 1)} at depth {depth}, tokens/s in all"
-            function = lambda e: e.decode(n, depth)
-        figures[title] = measure(title, engines, o.rounds, function)
+    numbers = lambda text: tuple(map(int, text.split(",")))
+    figures = run(o.model_bench, o.model, o.peer, o.rounds, None, o.prompt, numbers(o.sequences), numbers(o.depths), o.kernels)
     if o.json:
         pathlib.Path(o.json).write_text(json.dumps(figures, indent=1))
 
 
-main()
+if __name__ == "__main__":
+    main()

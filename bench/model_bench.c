@@ -8,8 +8,9 @@
  * Decode: so many sequences at each depth make --tokens tokens, one row and one row of logits each per step. A line
  * of JSON per case: tokens per second in all (median, smallest and largest repetition) and, for decode, what a step
  * must read (weights once, keys and values of every sequence) beside a plain read of the same weights by the same
- * threads, measured between the repetitions. --seconds per case; tokens are random; with one thread its own time
- * counts. */
+ * threads, measured between the repetitions; for prefill the share of the dot product peak that the matrices of
+ * the layers reach. --seconds per case (0: decode tells only the bytes); tokens are random; with one thread its own
+ * time counts. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -23,6 +24,7 @@
 #define LIST_MAX 16u
 #define REPETITIONS_MAX 200u
 #define SEQUENCES_MAX 256u
+#define DOT_LOOPS 20000u
 
 struct list {
     u32 n, at[LIST_MAX];
@@ -81,6 +83,31 @@ static f64 read_rate(struct bench *b) {
     u64 start = now_ns();
     team_run(b->e.team, read_part, &r, r.n_parts);
     return (f64)b->e.map_bytes / seconds_since(start);
+}
+
+static void dot_part(void *arg, u32 part, u32 thread) {
+    const struct reading *r = arg;
+    volatile f64 used = machine_dot(r->b->e.options.kern->name, DOT_LOOPS);
+    (void)used, (void)part, (void)thread;
+}
+
+/* Operations per second of all threads; 0: the tier has no such instruction. */
+static f64 dot_rate(struct bench *b) {
+    struct reading r = {b, b->e.options.n_threads};
+    u64 start = now_ns();
+    team_run(b->e.team, dot_part, &r, r.n_parts);
+    return machine_dot_ops(b->e.options.kern->name, DOT_LOOPS) * r.n_parts / seconds_since(start);
+}
+
+/* Multiplies and adds of one token in the matrices of the layers. */
+static f64 layer_ops(const struct bench *b) {
+    f64 ops = 0;
+    for (u32 i = 0; i < b->e.gguf.n_tensors; i++) {
+        const struct gguf_tensor *t = &b->e.gguf.tensors[i];
+        if (t->n_dims == 2 && str_starts(t->name, STR("blk.")))
+            ops += 2.0 * (f64)t->dims[0] * (f64)t->dims[1];
+    }
+    return ops;
 }
 
 /* --- what a step reads --- */
@@ -155,26 +182,35 @@ static void bench_prefill(struct bench *b) {
     struct rates r = {.n = 0};
     sequence_open(b, 0, b->prompt);
     prefill(b, &b->seqs[0], b->prompt, true);
-    for (u64 start = now_ns(); more(b, &r, start);) {
+    f64 share[REPETITIONS_MAX];
+    for (u64 start = now_ns(); more(b, &r, start); r.n++) {
         u64 t = now_ns();
         prefill(b, &b->seqs[0], b->prompt, true);
-        r.at[r.n++] = b->prompt / seconds_since(t);
+        r.at[r.n] = b->prompt / seconds_since(t);
+        f64 peak = dot_rate(b);
+        share[r.n] = peak > 0 ? r.at[r.n] * layer_ops(b) / peak : 0;
     }
     kv_seq_close(&b->seqs[0], NULL, false, 0);
     printf("{\"case\":\"prefill\",\"tokens\":%u,", b->prompt);
+    qsort(share, r.n, sizeof *share, f64_compare);
     print_rates(&r);
-    printf("}\n");
+    printf(",\"share_of_peak\":%.3f}\n", share[r.n / 2]);
     fflush(stdout);
 }
 
 static void bench_decode(struct bench *b, u32 n_seqs, u32 depth) {
     struct rates r = {.n = 0};
+    u64 bytes = weights_read(b) + n_seqs * kv_read(b, depth + b->n_tokens / 2);
+    if (b->seconds <= 0) {
+        printf("{\"case\":\"decode\",\"sequences\":%u,\"depth\":%u,\"step_bytes\":%llu}\n", n_seqs, depth,
+               (unsigned long long)bytes);
+        return;
+    }
     for (u32 i = 0; i < n_seqs; i++) {
         sequence_open(b, i, depth + b->n_tokens);
         prefill(b, &b->seqs[i], depth, false);
     }
     decode(b, n_seqs, depth);
-    u64 bytes = weights_read(b) + n_seqs * kv_read(b, depth + b->n_tokens / 2);
     f64 share[REPETITIONS_MAX];
     for (u64 start = now_ns(); more(b, &r, start); r.n++) {
         u64 t = now_ns();

@@ -1,48 +1,18 @@
-#!/usr/bin/env python3
-"""Two models in one server: what is left of their speed when both are busy, and what a switch costs when only one may be
-loaded.
-
-usage: models_bench.py PATH-OF-MINKA [--program OTHER]... [--rounds N] [--model FILE.gguf --other FILE.gguf]
+"""Part "models" of `make bench`: what is left of the speed of two models when both are busy, and what a switch costs when only
+one may be loaded.
 
 beside  one stream each, a window long, alone and then together: the sum of rate beside / rate alone (1 = nothing is lost)
 switch  last token of one model to the first token of the other, without the time that the other takes to its first token
         when it is loaded; the files are in the page cache
-OTHER is a program whose `serve` follows OLLAMA_HOST, OLLAMA_MODELS and OLLAMA_MAX_LOADED_MODELS as the reference does; it is
-given the same store. Figures are medians over the rounds, in brackets smallest and largest.
 """
-import argparse, http.client, json, os, pathlib, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
+import http.client, json, pathlib, sys, threading, time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-NAMES = ("one", "two")
+from load import Server, spread
+
 PROMPT = "Once upon a time there was a small village"
 
 
-class Server:
-    def __init__(self, program, store, **env):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
-        self.folder = tempfile.mkdtemp(prefix="minka-bench-")
-        self.env = dict(os.environ, OLLAMA_HOST=f"127.0.0.1:{self.port}", OLLAMA_MODELS=store, HOME=self.folder, **env)
-        self.log = open(os.path.join(self.folder, "log"), "w")
-        self.process = subprocess.Popen([program, "serve"], env=self.env, stdout=self.log, stderr=self.log)
-        for _ in range(400):
-            try:
-                self.connect().request("GET", "/api/version")
-                return
-            except OSError:
-                time.sleep(0.05)
-        sys.exit(f"Error: {program} does not start: " + open(self.log.name).read())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-        self.log.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
+class Clients(Server):
     def connect(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
 
@@ -89,20 +59,16 @@ class Server:
         return {m: sum(start <= t < end for t in times[m]) / (end - start) for m in models}
 
 
-def spread(values, unit):
-    return f"{statistics.median(values):8.2f} [{min(values):.2f}..{max(values):.2f}] {unit}"
-
-
-def beside(program, store, rounds):
+def beside(program, store, names, rounds):
     kept = []
-    with Server(program, store) as s:
-        for m in NAMES:
+    with Clients(program, store) as s:
+        for m in names:
             list(s.stream(m, 4))
         for _ in range(rounds):
-            alone = {m: s.rates([m], 2)[m] for m in NAMES}
-            both = s.rates(NAMES, 4)
-            kept.append(sum(both[m] / alone[m] for m in NAMES))
-            print(f"#   alone {alone['one']:.0f} and {alone['two']:.0f} tokens/s, together {both['one']:.0f} and {both['two']:.0f}")
+            alone = {m: s.rates([m], 2)[m] for m in names}
+            both = s.rates(names, 4)
+            kept.append(sum(both[m] / alone[m] for m in names))
+            print(f"#   alone {alone[names[0]]:.0f} and {alone[names[1]]:.0f} tokens/s, together {both[names[0]]:.0f} and {both[names[1]]:.0f}")
     return kept
 
 
@@ -115,13 +81,13 @@ def first_token_ms(s, model, count):
     return (first - start) * 1000
 
 
-def switch(program, store, rounds):
-    costs, count = {m: [] for m in NAMES}, 0
-    with Server(program, store, OLLAMA_MAX_LOADED_MODELS="1") as s:
-        for m in NAMES + NAMES:
+def switch(program, store, names, rounds):
+    costs, count = {m: [] for m in names}, 0
+    with Clients(program, store, OLLAMA_MAX_LOADED_MODELS="1") as s:
+        for m in names + names:
             list(s.stream(m, 4))
         for _ in range(rounds):
-            for m in NAMES:  # the other one is loaded now
+            for m in names:  # the other one is loaded now
                 count += 3
                 waited = first_token_ms(s, m, count)
                 loaded = min(first_token_ms(s, m, count + 1), first_token_ms(s, m, count + 2))
@@ -129,27 +95,12 @@ def switch(program, store, rounds):
     return costs
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("minka")
-    parser.add_argument("--program", action="append", default=[])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", help="GGUF file (default: the small model of make run)")
-    parser.add_argument("--other", help="GGUF file (default: Gemma 3 270M)")
-    options = parser.parse_args()
-    fetch = lambda name: subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_model.py"), name], check=True,
-                                        stdout=subprocess.PIPE, text=True).stdout.strip()
-    files = dict(zip(NAMES, (options.model or fetch("smollm2"), options.other or fetch("gemma3"))))
-    with tempfile.TemporaryDirectory(prefix="minka-bench-") as store:
-        for name, path in files.items():
-            subprocess.run([options.minka, "import", path, name], env=dict(os.environ, OLLAMA_MODELS=store), check=True,
-                           stdout=subprocess.DEVNULL)
-            print(f"{name}: {pathlib.Path(path).name}, {os.path.getsize(path) / 1e6:.0f} MB")
-        for program in [options.minka] + options.program:
-            print(pathlib.Path(program).name)
-            print("  beside        " + spread(beside(program, store, options.rounds), "of one alone"), flush=True)
-            for name, costs in switch(program, store, options.rounds).items():
-                print(f"  switch to {name} " + spread(costs, "ms"), flush=True)
-
-
-main()
+def measure(program, store, names, rounds):
+    """Two models of the store; {what: [figures]}"""
+    print(f"\ntwo models, {pathlib.Path(program).name}", flush=True)
+    got = {"beside": beside(program, store, names, rounds)}
+    print(f"  both busy, rates beside / alone {spread(got['beside'], '{:.2f}')}", flush=True)
+    for name, costs in switch(program, store, names, rounds).items():
+        got[f"switch to {name}"] = costs
+        print(f"  switch to {name}, ms {spread(costs)}", flush=True)
+    return got
