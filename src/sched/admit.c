@@ -150,6 +150,8 @@ static void admit(struct sched *s, struct sreq *r) {
     r->admitted_order = ++s->order;
     if (!m->lead_id)
         m->lead_id = r->id;
+    if (r->draft_id)
+        m->draft_id = r->draft_id;
     sreq_move(s, r, REQUEST_PREFILL);
 }
 
@@ -163,6 +165,7 @@ void sadmit_all(struct sched *s) {
         sfollow_find(r);
         if (!fits_beside(s, r)) {
             r->follow = NULL;
+            sdraft_close(s);
             return;
         }
         admit(s, r);

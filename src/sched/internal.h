@@ -80,8 +80,12 @@ struct sreq {
     u32 *tokens; /* [n_tokens], then [n_draft] guessed ones */
     u32 n_tokens, tokens_cap;
     u32 n_draft;
-    f64 drafts_tried, drafts_agreed; /* faded counts: how often guesses come true */
-    u32 tokens_max;                  /* it never gets longer: min(num_ctx, prompt + predict_max) */
+    bool drafted; /* by the draft model */
+    u32 draft_id; /* its draft model; 0 = none */
+    struct chance {
+        f64 tried, agreed; /* faded counts: how often guesses come true */
+    } chances[2];          /* of those from its text, of those of the draft model */
+    u32 tokens_max;        /* it never gets longer: min(num_ctx, prompt + predict_max) */
     u32 num_ctx;
     u32 *ends; /* [n_ends] encoder: of its inputs */
     u32 n_ends, n_inputs_done, input_longest;
@@ -116,6 +120,8 @@ struct smodel {
     bool forgotten;
     bool closing; /* to be unloaded to make room: admits nobody */
     bool chosen;  /* make_room: on the list of those to close */
+    bool drafts;  /* guesses for others: draft_bytes are booked */
+    u32 draft_id; /* while loaded: who guesses for it, as the last that was admitted said; 0 = nobody */
     enum model_state state;
     struct kv_space *space; /* from the first load on; its cached pages outlive an unload that makes room */
     struct slist waiting, running;
@@ -136,6 +142,7 @@ struct planned {
     struct sreq *request;
     u32 n_tokens; /* without drafts */
     u32 n_drafts;
+    u32 n_wanted; /* guesses of the draft model behind it */
 };
 
 struct sched {
@@ -231,7 +238,7 @@ bool sreq_refuse_too_large(struct sched *s, struct sreq *r);
 
 /* --- ledger.c --- */
 static inline u64 smodel_cost_bytes(const struct smodel *m) {
-    return m->info.weights_bytes + m->info.scratch_bytes;
+    return m->info.weights_bytes + m->info.scratch_bytes + (m->drafts ? m->info.draft_bytes : 0);
 }
 static inline bool smodel_booked(const struct smodel *m) { return m->state != MODEL_KNOWN; }
 u64 sledger_booked_bytes(const struct sched *s); /* fixed and models, without KV */
@@ -247,6 +254,8 @@ void sledger_update(struct sched *s);
  * that are closing are gone. */
 enum ledger_when { LEDGER_NOW, LEDGER_AFTER_CLOSING };
 bool sledger_fits(const struct sched *s, const struct smodel *c, enum ledger_when when);
+/* The models' limit for pages fell by what is booked now: evicts what is over it; it is known to suffice. */
+void sledger_evict(struct sched *s, const struct smodel *spare);
 /* Evicts, parks, unloads and refuses until what is held fits the limit, or has to wait for an unload. */
 void sledger_shrink(struct sched *s);
 
@@ -268,12 +277,22 @@ void sinputs_done(struct sreq *r, u32 n_tokens);
 void splanned_add(struct sched *s, struct sreq *r, u32 n_tokens);
 
 /* --- draft.c --- */
-/* Adds drafts to the planned rows, all of which decode. */
+/* Adds drafts to the planned rows if all of them decode, and says how many guesses m's draft model shall make. */
 void sdraft_plan(struct sched *s, const struct smodel *m);
+/* The model that guesses for m, loaded; NULL if there is none now. */
+const struct smodel *sdraft_model(const struct sched *s, const struct smodel *m);
+/* Books the draft model of a model that runs, if there is room; the model if it has to be loaded for it. */
+struct smodel *sdraft_book(struct sched *s);
+/* Pages are short: closes a draft model that nobody uses otherwise. true: one goes. */
+bool sdraft_close(struct sched *s);
 /* Looks which guesses came true; before the result's tokens take their place. */
 void sdraft_learn(struct sreq *r, u32 n_drafts, const struct sched_result *res);
 /* Keeps a guess of what follows r's tokens. */
-void sdraft_take(struct sreq *r, const u32 *draft, u32 n);
+void sdraft_take(struct sreq *r, const struct sched_result *res);
+/* Guesses from r's text come true at least as often as those of its draft model. */
+bool sdraft_text_first(const struct sreq *r);
+/* Learns what passes of m's draft model cost. */
+void sdraft_charge(struct sched *s, const struct smodel *m, const struct sched_step *step);
 
 /* --- models.c --- */
 struct smodel *smodel_find(const struct sched *s, u32 model_id);
@@ -284,13 +303,16 @@ void smodel_unloaded(struct sched *s, u32 model_id);
 void smodel_expire(struct sched *s, u32 model_id, i64 keep_alive_ns);
 /* Decides about one load or unload; true if plan holds it. */
 bool smodel_plan(struct sched *s, struct sched_plan *plan);
+/* The least that it stays or stays away. */
+u64 smodel_residency_ns(const struct sched *s);
 /* Marks m to be unloaded and parks what runs in it. */
 void smodel_close(struct sched *s, struct smodel *m);
 /* A loaded model without running requests, least recently used, not `but`, not closing; NULL if none.
  * idle: only those that nobody waits for either. */
 struct smodel *smodel_to_unload(const struct sched *s, const struct smodel *but, bool idle);
 bool smodel_idle(const struct smodel *m);
-i64 smodel_expires_ns(const struct smodel *m);
+/* Not before the models that it guesses for. */
+i64 smodel_expires_ns(const struct sched *s, const struct smodel *m);
 /* Earliest time at which a decision about models is due. */
 u64 smodel_wake_ns(const struct sched *s);
 bool smodel_in_transit(const struct sched *s); /* one is being loaded or unloaded, or is about to be */

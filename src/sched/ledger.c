@@ -84,7 +84,7 @@ bool sledger_fits(const struct sched *s, const struct smodel *c, enum ledger_whe
         if (!smodel_booked(m) || goes)
             continue;
         sum += smodel_cost_bytes(m);
-        n_loaded++;
+        n_loaded += !(m->drafts && m->running.n + m->waiting.n == 0); /* it belongs to its target */
     }
     if (s->room_for && s->room_for != c) {
         sum += room_reserved_bytes(s);
@@ -93,6 +93,14 @@ bool sledger_fits(const struct sched *s, const struct smodel *c, enum ledger_whe
     if (s->config.loaded_max && n_loaded > s->config.loaded_max)
         return false;
     return sum + kv_floor_bytes(s, c, when) <= s->memory_limit_bytes;
+}
+
+void sledger_evict(struct sched *s, const struct smodel *spare) {
+    sledger_update(s);
+    u64 mapped = kv_pool_mapped_bytes(s->pool), limit = kv_pool_limit_bytes(s->pool);
+    while (mapped > limit && kv_evict(s->pool, mapped - limit, spare->space) > 0)
+        mapped = kv_pool_mapped_bytes(s->pool);
+    check(mapped <= limit);
 }
 
 /* ---------------------------------------------------------------- a limit that shrank */

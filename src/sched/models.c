@@ -94,10 +94,20 @@ bool smodel_idle(const struct smodel *m) {
     return m->state == MODEL_LOADED && m->running.n == 0 && m->waiting.n == 0;
 }
 
-i64 smodel_expires_ns(const struct smodel *m) {
+static i64 own_expires_ns(const struct smodel *m) {
     i64 at;
     if (m->keep_alive_ns < 0 || __builtin_add_overflow((i64)m->idle_ns, m->keep_alive_ns, &at))
         return INT64_MAX;
+    return at;
+}
+
+i64 smodel_expires_ns(const struct sched *s, const struct smodel *m) {
+    i64 at = own_expires_ns(m);
+    for (u32 i = 0; m->drafts && i < s->n_models; i++) {
+        const struct smodel *t = s->models[i];
+        if (t != m && t->state == MODEL_LOADED && t->draft_id == m->info.model_id)
+            at = MAX(at, smodel_idle(t) ? own_expires_ns(t) : INT64_MAX);
+    }
     return at;
 }
 
@@ -115,6 +125,7 @@ void smodel_loaded(struct sched *s, const struct sched_event *e) {
         return;
     if (e->status != OK) {
         m->state = MODEL_KNOWN;
+        m->drafts = false;
         m->unloaded_ns = s->now_ns;
         sledger_update(s);
         reject_waiting(s, m, true, e->status, e->text ? e->text : "the model could not be loaded");
@@ -135,7 +146,8 @@ void smodel_unloaded(struct sched *s, u32 model_id) {
     if (!m || m->state != MODEL_UNLOADING)
         return;
     m->state = MODEL_KNOWN;
-    m->closing = false;
+    m->closing = m->drafts = false;
+    m->draft_id = 0;
     m->unloaded_ns = s->now_ns;
     s->tight = false;
     /* Its tokenizer is gone: who has no prompt yet is asked again after the next load. */
@@ -179,7 +191,7 @@ bool smodel_in_transit(const struct sched *s) {
 static bool plan_unload(struct sched *s, struct sched_plan *plan) {
     for (u32 i = 0; i < s->n_models; i++) {
         struct smodel *m = s->models[i];
-        bool over = smodel_idle(m) && (m->forgotten || smodel_expires_ns(m) <= (i64)s->now_ns);
+        bool over = smodel_idle(m) && (m->forgotten || smodel_expires_ns(s, m) <= (i64)s->now_ns);
         if (m->state != MODEL_LOADED || !(over || m->closing))
             continue;
         check(m->running.n == 0);
@@ -227,7 +239,7 @@ static struct smodel *missed_next(const struct sched *s, const struct smodel *af
     return best;
 }
 
-static u64 residency_ns(const struct sched *s) { return s->config.max_wait_ns / RESIDENCY_SHARE; }
+u64 smodel_residency_ns(const struct sched *s) { return s->config.max_wait_ns / RESIDENCY_SHARE; }
 
 static bool prompts_are_coming(const struct smodel *m) {
     for (const struct sreq *r = m->waiting.first; r; r = r->next)
@@ -240,7 +252,7 @@ static bool prompts_are_coming(const struct smodel *m) {
  * out could compute, or tokenize, the same prompts for ever. */
 static bool stay_is_over(const struct sched *s, const struct smodel *m) {
     u64 stayed = s->now_ns - m->loaded_ns;
-    if (stayed < residency_ns(s))
+    if (stayed < smodel_residency_ns(s))
         return false;
     if (!m->lead_id)
         return stayed >= s->config.max_wait_ns || !prompts_are_coming(m);
@@ -309,18 +321,14 @@ static bool reject_too_large(struct sched *s, struct smodel *m) {
     return true;
 }
 
-static void load(struct sched *s, struct smodel *m, struct sched_plan *plan) {
+static void load(struct sched *s, struct smodel *m, i64 keep_alive_ns, struct sched_plan *plan) {
     m->state = MODEL_LOADING;
-    m->keep_alive_ns = m->waiting.first->keep_alive_ns;
+    m->keep_alive_ns = keep_alive_ns;
     if (!m->space)
         m->space = kv_space_new(s->pool, &m->info.layout, m->info.identity);
     if (s->room_for == m)
         s->room_for = NULL;
-    sledger_update(s);
-    u64 mapped = kv_pool_mapped_bytes(s->pool), limit = kv_pool_limit_bytes(s->pool);
-    while (mapped > limit && kv_evict(s->pool, mapped - limit, m->space) > 0)
-        mapped = kv_pool_mapped_bytes(s->pool);
-    check(mapped <= limit);
+    sledger_evict(s, m);
     plan->kind = SCHED_PLAN_LOAD;
     plan->model_id = m->info.model_id;
 }
@@ -344,13 +352,16 @@ static bool plan_load(struct sched *s, struct sched_plan *plan) {
         if (reject_too_large(s, m))
             continue;
         if (sledger_fits(s, m, LEDGER_NOW)) {
-            load(s, m, plan);
+            load(s, m, m->waiting.first->keep_alive_ns, plan);
             return true;
         }
         if (!s->room_for && make_room(s, m))
             return plan_unload(s, plan);
     }
-    return false;
+    struct smodel *draft = sdraft_book(s);
+    if (draft)
+        load(s, draft, 0, plan);
+    return draft != NULL;
 }
 
 bool smodel_plan(struct sched *s, struct sched_plan *plan) {
@@ -369,15 +380,15 @@ u64 smodel_wake_ns(const struct sched *s) {
     bool any_missed = false;
     for (u32 i = 0; i < s->n_models; i++) {
         const struct smodel *m = s->models[i];
-        if (smodel_idle(m) && smodel_expires_ns(m) != INT64_MAX)
-            wake_at(s, (u64)smodel_expires_ns(m), &wake);
+        if (smodel_idle(m) && smodel_expires_ns(s, m) != INT64_MAX)
+            wake_at(s, (u64)smodel_expires_ns(s, m), &wake);
         if (missed(m))
             wake_at(s, missed_since_ns(m) + s->config.max_wait_ns, &wake);
         any_missed = any_missed || missed(m);
     }
     for (u32 i = 0; any_missed && i < s->n_models; i++)
         if (s->models[i]->state == MODEL_LOADED) {
-            wake_at(s, s->models[i]->loaded_ns + residency_ns(s), &wake);
+            wake_at(s, s->models[i]->loaded_ns + smodel_residency_ns(s), &wake);
             wake_at(s, s->models[i]->loaded_ns + s->config.max_wait_ns, &wake);
         }
     if (s->limit_fell_ns && s->n_waiting > 0)

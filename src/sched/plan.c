@@ -145,6 +145,7 @@ static u32 rows_wanted(const struct sreq *r, u32 end, u32 n_tokens, u32 n_drafts
 }
 
 static void fill(struct sched *s, struct smodel *m, struct sched_plan *plan) {
+    const struct smodel *draft = sdraft_model(s, m);
     if (s->n_planned > s->items_cap) {
         s->items_cap = s->planned_cap;
         s->items = xrealloc(s->items, s->items_cap * sizeof *s->items);
@@ -160,6 +161,8 @@ static void fill(struct sched *s, struct smodel *m, struct sched_plan *plan) {
             .n_tokens = n,
             .n_drafts = n_drafts,
             .n_logits = rows_wanted(r, pos0 + n, n, n_drafts),
+            .n_wanted = s->planned[i].n_wanted,
+            .text_first = sdraft_text_first(r),
             .num_ctx = r->num_ctx,
         };
         plan->n_rows += n;
@@ -167,6 +170,7 @@ static void fill(struct sched *s, struct smodel *m, struct sched_plan *plan) {
     }
     plan->kind = SCHED_PLAN_STEP;
     plan->model_id = m->info.model_id;
+    plan->draft_id = draft ? draft->info.model_id : 0;
     plan->items = s->items;
     plan->n_items = s->n_planned;
 }
@@ -255,7 +259,7 @@ static void apply(struct sched *s, const struct planned *p, const struct sched_r
         r->run_tokens += n_agreed + res->n_tokens;
         s->tokens_recent += n_agreed + res->n_tokens;
         if (ended)
-            sdraft_take(r, res->draft, res->n_draft);
+            sdraft_take(r, res);
         if (ended && r->state == REQUEST_PREFILL && r->n_tokens - r->kv.n_tokens == 1)
             sreq_move(s, r, REQUEST_DECODE);
         break;
@@ -281,7 +285,8 @@ void splan_done(struct sched *s, const struct sched_step *step) {
     s->n_steps_total++;
     s->n_rows_total += s->step_rows;
     s->steps_ns_total += step->duration_ns;
-    scost_add(&m->cost, s->step_rows, step->duration_ns);
+    scost_add(&m->cost, s->step_rows, step->duration_ns - step->draft_ns);
+    sdraft_charge(s, m, step);
     m->charged_ns += (f64)step->duration_ns;
     m->used_ns = s->now_ns;
     for (u32 i = 0; i < s->n_planned; i++)

@@ -234,6 +234,7 @@ void squeue_arrive(struct sched *s, const struct sched_event *e) {
     }
     struct sreq *r = request_new(s, e->request_id);
     r->model = m;
+    r->draft_id = e->draft_id;
     r->keep_alive_ns = e->keep_alive_ns;
     r->readmitted = e->readmitted;
     r->arrived_ns = r->waiting_ns = s->now_ns;

@@ -52,15 +52,26 @@ static bool system_has_none(struct sched *s, struct sreq *r) {
     return true;
 }
 
+/* A model that runs beside the oldest request when nobody is left to park: an encoder, whose requests have no
+ * pages, but whose weights take memory. */
+static struct smodel *running_beside(const struct sched *s, const struct sreq *r) {
+    for (u32 i = 0; i < s->n_models; i++)
+        if (s->models[i] != r->model && s->models[i]->running.n > 0)
+            return s->models[i];
+    return NULL;
+}
+
 bool sroom_last_resort(struct sched *s, struct sreq *r, u32 n_tokens) {
     if (smodel_in_transit(s))
         return false;
+    u64 need = kv_plan_extent_bytes(&r->model->info.layout, n_tokens), have = kv_pool_limit_bytes(s->pool);
     struct smodel *other = smodel_to_unload(s, r->model, false);
+    if (!other && need > have)
+        other = running_beside(s, r);
     if (other) {
         smodel_close(s, other);
         return false;
     }
-    u64 need = kv_plan_extent_bytes(&r->model->info.layout, n_tokens), have = kv_pool_limit_bytes(s->pool);
     if (need > have && need <= sledger_alone_bytes(s, r->model, sledger_refusal_limit_bytes(s))) {
         sreq_park(s, r); /* the limit fell a moment ago */
         return true;
@@ -88,6 +99,8 @@ bool sroom_reserve(struct sched *s, struct sreq *r, u32 n_tokens) {
             continue;
         if (kv_pool_refused(s->pool))
             s->refused_ns = MAX(s->now_ns, 1u);
+        if (sdraft_close(s))
+            return false; /* its memory is on the way */
         struct sreq *victim = victim_for(s, r);
         if (victim) {
             sreq_park(s, victim);

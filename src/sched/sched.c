@@ -204,8 +204,9 @@ void sched_state(const struct sched *s, struct sched_state *out) {
     for (u32 i = 0; i < s->n_models; i++) {
         if (!smodel_booked(s->models[i]))
             continue;
-        out->weights_bytes += s->models[i]->info.weights_bytes;
-        out->scratch_bytes += s->models[i]->info.scratch_bytes;
+        const struct smodel *m = s->models[i];
+        out->weights_bytes += m->info.weights_bytes;
+        out->scratch_bytes += smodel_cost_bytes(m) - m->info.weights_bytes;
     }
 }
 
@@ -219,7 +220,7 @@ bool sched_model_state(const struct sched *s, u32 model_id, struct sched_model_s
         .loading = m->state == MODEL_LOADING,
         .n_running = m->running.n,
         .n_waiting = m->waiting.n,
-        .expires_ns = smodel_idle(m) ? smodel_expires_ns(m) : 0,
+        .expires_ns = smodel_idle(m) ? smodel_expires_ns(s, m) : 0,
     };
     return true;
 }

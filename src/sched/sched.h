@@ -28,6 +28,11 @@
  *    guessed (drafts), as long as each such row is expected to give more tokens per time than the step does
  *    without it: by the measured cost of a row and by how often this request's guesses came true. So it ends
  *    by itself where steps are bound by compute. A guess never takes a page from anybody.
+ *  - A draft model is a model that a request names as the one that may guess for it. It is loaded while its
+ *    target runs, if it fits beside all that run in their full length and nobody waits; it pushes nobody out,
+ *    goes before anybody is parked for want of pages, and stays no longer than its target. For each item the
+ *    plan says how many of its guesses are worth their time: their chance against the measured cost of its
+ *    passes and of the rows that verify them.
  *  - When the head of a model's queue has waited max_wait for its model, a resident model admits nobody, its
  *    running requests are parked, it is unloaded. A stay lasts at least max_wait / RESIDENCY_SHARE, and until
  *    its first request has generated MIN_RUN_TOKENS (while its prompts are still being tokenized max_wait);
@@ -63,7 +68,7 @@ struct sched_config {
 enum sched_event_kind {
     SCHED_MODEL,    /* model: announced (or announced again) */
     SCHED_FORGET,   /* model_id: its file is gone; queued requests fail */
-    SCHED_ARRIVE,   /* request_id, model_id, keep_alive_ns, readmitted */
+    SCHED_ARRIVE,   /* request_id, model_id, draft_id, keep_alive_ns, readmitted */
     SCHED_PROMPT,   /* request_id, prompt: rendered and tokenized */
     SCHED_CANCEL,   /* request_id: client gone (status OK), or the engine ended it with an error (else:
                        its pages are not kept) */
@@ -84,6 +89,7 @@ struct sched_model {
     /* An encoder: its requests are lists of inputs, each computed whole, several in a step; without decoding,
      * without pages (the layout has no groups). */
     bool encoder;
+    u64 draft_bytes; /* booked beside while it guesses for others: the KV cache that the engine keeps for it */
 };
 
 struct sched_prompt {
@@ -114,12 +120,16 @@ struct sched_result { /* one per plan item, same order */
     u32 n_tokens;
     const u32 *draft; /* MORE: [n_draft] guess of what follows; copied */
     u32 n_draft;      /* 0..LIMIT_DRAFT */
+    bool drafted;     /* the draft model's guess */
 };
 
 struct sched_step {
     u64 duration_ns;
     const struct sched_result *results; /* [n_results] */
     u32 n_results;
+    u64 draft_ns;       /* of the duration: the draft model's passes */
+    u32 n_draft_passes; /* and how many */
+    u32 n_draft_rows;   /* of all passes */
 };
 
 struct sched_event {
@@ -127,6 +137,7 @@ struct sched_event {
     u64 now_ns;
     u64 request_id;
     u32 model_id;
+    u32 draft_id;      /* the model that may guess for it; need not be known; 0 = none */
     i64 keep_alive_ns; /* < 0 = for ever, 0 = unload when idle */
     u64 memory_limit_bytes;
     enum status status;
@@ -154,6 +165,8 @@ struct sched_item {
     u32 n_drafts; /* the last n_drafts of them are only guessed */
     u32 n_logits; /* last rows to sample: 1 + n_drafts when these tokens end the known sequence, else 0; an
                      encoder's items have none and no seq: they are whole inputs */
+    u32 n_wanted;    /* guesses of plan.draft_id for what follows this item that are worth making */
+    bool text_first; /* what its own text suggests comes true at least as often, and costs nothing */
     u32 num_ctx;
 };
 
@@ -179,6 +192,7 @@ struct sched_notice {
 struct sched_plan {
     enum sched_plan_kind kind;
     u32 model_id;
+    u32 draft_id; /* STEP: the loaded draft model of the step's model; 0 = none */
     u64 wake_ns;
     const struct sched_item *items; /* [n_items] valid until the SCHED_STEP */
     u32 n_items;

@@ -40,12 +40,15 @@ static void print(const struct sim_counts *c) {
            (unsigned long long)c->n_cancel_running, (unsigned long long)c->n_cancel_in_step);
     printf(
         "steps %llu, rows %llu (tokens %llu, found in the cache %llu), parked %llu, shifts %llu, loads %llu, "
-        "unloads %llu, overdue looks %llu, crashes %llu, drafts %llu (came true %llu), inputs of encoders %llu\n",
+        "unloads %llu, overdue looks %llu, crashes %llu, drafts %llu (came true %llu), passes of draft "
+        "models %llu (loads %llu, unloads %llu), inputs of "
+        "encoders %llu\n",
         (unsigned long long)c->n_steps, (unsigned long long)c->n_rows, (unsigned long long)c->n_rows_needed,
         (unsigned long long)c->n_cached_tokens, (unsigned long long)c->n_parked,
         (unsigned long long)c->n_shifts, (unsigned long long)c->n_loads, (unsigned long long)c->n_unloads,
-        (unsigned long long)c->n_overdue, (unsigned long long)c->n_crashes,
-        (unsigned long long)c->n_drafts, (unsigned long long)c->n_drafts_agreed,
+        (unsigned long long)c->n_overdue, (unsigned long long)c->n_crashes, (unsigned long long)c->n_drafts,
+        (unsigned long long)c->n_drafts_agreed, (unsigned long long)c->n_draft_passes,
+        (unsigned long long)c->n_draft_loads, (unsigned long long)c->n_draft_unloads,
         (unsigned long long)c->n_inputs);
 }
 

@@ -38,6 +38,7 @@ struct sim_options {
     u32 same_percent; /* prompts that begin as others do */
     u32 num_ctx_max;
     u32 draft_percent, draft_right_percent; /* steps that guess; guessed tokens that are right */
+    u32 draft_model_percent;                /* requests that have a draft model */
     bool short_keep_alive;
     struct sched_config config;
 };
@@ -57,7 +58,7 @@ enum sim_end { SIM_OPEN, SIM_FINISHED, SIM_REJECTED, SIM_READY, SIM_CANCELLED };
 
 struct sim_request {
     u64 id;
-    u32 model;
+    u32 model, draft_id;
     u64 arrival_ns, cancel_ns, prompt_delay_ns;
     i64 keep_alive_ns;
     bool load_only, shifts;
@@ -105,6 +106,7 @@ struct sim_counts {
     u64 n_steps, n_rows, n_rows_needed, n_cached_tokens, n_parked, n_shifts, n_loads, n_unloads;
     u64 n_crashes, n_overdue;
     u64 n_drafts, n_drafts_agreed;
+    u64 n_draft_passes, n_draft_loads, n_draft_unloads; /* of draft models; loads for nothing else */
 };
 
 struct sim {
@@ -125,7 +127,8 @@ struct sim {
     bool in_step;
     struct sched_item items[LIMIT_RUNNING];
     u32 n_items, step_model;
-    u64 step_ns;
+    u64 step_ns, draft_ns;
+    u32 n_draft_passes, n_draft_rows;
     u64 longest_step_ns, longest_load_ns;
     /* Tests of the tests: breaks something on purpose, once; called before each plan. */
     bool (*fault)(struct sim *w);

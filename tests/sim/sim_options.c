@@ -23,6 +23,7 @@ static void draw_model(struct sim *w, u32 i) {
         .scratch_bytes = pick(w, 1, 8) * SIM_MIB,
         .layout = l,
         .encoder = encoder,
+        .draft_bytes = encoder ? 0 : pick(w, 1, 8) * SIM_MIB,
     };
     m->base_ns = pick(w, 200, 20000) * 1000;
     m->per_row_ns = m->base_ns / pick(w, 2, 40);
@@ -71,6 +72,8 @@ static void draw_request(struct sim *w, u32 i) {
     i64 keeps[] = {-1, 0, 300 * (i64)SIM_MS, 5000 * (i64)SIM_MS, 300000 * (i64)SIM_MS};
     r->keep_alive_ns = keeps[random_below(&w->random, w->o.short_keep_alive ? 4 : 5)];
     r->load_only = chance(w, w->o.load_only_percent);
+    /* Any model, also itself and an encoder: then nobody guesses. */
+    r->draft_id = chance(w, w->o.draft_model_percent) ? 100 + random_below(&w->random, w->o.n_models) : 0;
     sim_request_draw(w, r);
 }
 
@@ -119,6 +122,7 @@ void sim_draw(struct sim *w) {
         .short_keep_alive = chance(w, 70),
         .draft_percent = chance(w, 70) ? pick(w, 1, 100) : 0,
         .draft_right_percent = pick(w, 0, 100),
+        .draft_model_percent = chance(w, 50) ? pick(w, 1, 100) : 0,
     };
     for (u32 i = 0; i < o->n_models; i++)
         draw_model(w, i);

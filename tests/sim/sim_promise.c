@@ -79,9 +79,9 @@ static void promise_work(struct sim *w, const struct sched_plan *plan) {
         waits_for_prompt = waits_for_prompt || m->waiting.n > 0;
         for (const struct sreq *r = m->waiting.first; r; r = r->next)
             check(!r->prompt_ready);
-        if (m->waiting.n == 0 && smodel_expires_ns(m) != INT64_MAX) {
-            check(smodel_expires_ns(m) > (i64)w->now_ns);
-            check(plan->wake_ns <= (u64)smodel_expires_ns(m));
+        if (m->waiting.n == 0 && smodel_expires_ns(s, m) != INT64_MAX) {
+            check(smodel_expires_ns(s, m) > (i64)w->now_ns);
+            check(plan->wake_ns <= (u64)smodel_expires_ns(s, m));
         }
     }
     for (u32 i = 0; i < s->n_models; i++)
@@ -211,7 +211,8 @@ void sim_promise_unload(struct sim *w, u32 model) {
     bool missed = false;
     for (u32 i = 0; i < s->n_models; i++)
         missed = missed || (s->models[i]->state == MODEL_KNOWN && s->models[i]->waiting.n > 0);
-    if (!over && !m->forgotten && !missed && w->limit_changed_ns == 0)
+    /* One that guesses for others goes with them, and before anybody is parked or kept waiting. */
+    if (!over && !m->forgotten && !missed && !m->drafts && w->limit_changed_ns == 0)
         check(oldest_is_short(w));
 }
 

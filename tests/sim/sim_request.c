@@ -196,4 +196,5 @@ void sim_item_run(struct sim *w, struct sim_request *r, const struct sched_item 
         return;
     res->draft = tokens + 1;
     res->n_draft = draft_make(w, r, tokens + 1);
+    res->drafted = item->n_wanted > 0 && random_percent(&w->random, 50);
 }

@@ -86,6 +86,7 @@ static void arrive(struct sim *w, struct sim_request *r, bool readmitted) {
     tell(w, (struct sched_event){.kind = SCHED_ARRIVE,
                                  .request_id = r->id,
                                  .model_id = w->models[r->model].info.model_id,
+                                 .draft_id = r->draft_id,
                                  .keep_alive_ns = r->keep_alive_ns,
                                  .readmitted = readmitted});
     sim_promise_arrival(w, r, n_waiting, readmitted);
@@ -173,6 +174,29 @@ static struct sim_request *request_of(struct sim *w, u64 id) {
     return &w->requests[id - 1000];
 }
 
+/* The passes of the step's draft model: as many as the item that wants most guesses, each over all that want
+ * one more. */
+static void draft_begin(struct sim *w, const struct sched_plan *p) {
+    u32 n_passes = 0, n_rows = 0;
+    for (u32 i = 0; i < p->n_items; i++) {
+        const struct sched_item *it = &p->items[i];
+        check(it->n_wanted <= LIMIT_DRAFT && (it->n_wanted == 0 || it->n_logits > 0));
+        check(it->n_wanted == 0 || request_of(w, it->request_id)->draft_id == p->draft_id);
+        n_passes = MAX(n_passes, it->n_wanted);
+        n_rows += it->n_wanted;
+    }
+    w->n_draft_passes = n_passes;
+    w->n_draft_rows = n_rows;
+    w->draft_ns = 0;
+    if (n_passes == 0)
+        return;
+    check(p->draft_id && p->draft_id != p->model_id);
+    const struct sim_model *d = &w->models[p->draft_id - 100];
+    check(d->loaded && !d->info.encoder);
+    w->draft_ns = n_passes * d->base_ns + n_rows * d->per_row_ns;
+    w->counts->n_draft_passes += n_passes;
+}
+
 static void step_begin(struct sim *w, const struct sched_plan *p) {
     check(p->n_items > 0 && p->n_items <= LIMIT_RUNNING);
     struct sim_model *m = &w->models[p->model_id - 100];
@@ -183,6 +207,8 @@ static void step_begin(struct sim *w, const struct sched_plan *p) {
     w->in_step = true;
     w->step_ns = m->base_ns + p->n_rows * m->per_row_ns;
     w->step_ns = w->step_ns / 100 * (80 + random_below(&w->random, 40));
+    draft_begin(w, p);
+    w->step_ns += w->draft_ns;
     w->longest_step_ns = MAX(w->longest_step_ns, w->step_ns);
     w->counts->n_steps++;
     w->counts->n_rows += p->n_rows;
@@ -207,9 +233,13 @@ static void step_end(struct sim *w) {
         sim_say(w, "finished %llu after %u tokens", (unsigned long long)r->id, r->n_output);
     }
     w->in_step = false;
-    tell(w, (struct sched_event){
-                .kind = SCHED_STEP,
-                .step = {.duration_ns = w->step_ns, .results = results, .n_results = w->n_items}});
+    tell(w, (struct sched_event){.kind = SCHED_STEP,
+                                 .step = {.duration_ns = w->step_ns,
+                                          .results = results,
+                                          .n_results = w->n_items,
+                                          .draft_ns = w->draft_ns,
+                                          .n_draft_passes = w->n_draft_passes,
+                                          .n_draft_rows = w->n_draft_rows}});
 }
 
 /* ---------------------------------------------------------------- crashes */
@@ -299,6 +329,7 @@ static bool follow_plan(struct sim *w, const struct sched_plan *p) {
             if (w->requests[k].model == i && w->requests[k].arrived && w->requests[k].end == SIM_OPEN)
                 sim_model_used(w, i, w->requests[k].keep_alive_ns);
         w->counts->n_loads++;
+        w->counts->n_draft_loads += smodel_find(w->sched, p->model_id)->waiting.n == 0;
         w->longest_load_ns = MAX(w->longest_load_ns, load_ns);
         sim_say(w, "load %u", i);
         event_add_own(w, w->now_ns + load_ns, SIM_LOADED, i,
@@ -311,6 +342,7 @@ static bool follow_plan(struct sim *w, const struct sched_plan *p) {
         sim_promise_unload(w, i);
         w->models[i].loaded = false;
         w->counts->n_unloads++;
+        w->counts->n_draft_unloads += smodel_find(w->sched, p->model_id)->drafts;
         sim_say(w, "unload %u", i);
         event_add_own(w, w->now_ns + random_below(&w->random, 5) * SIM_MS, SIM_UNLOADED, i, 0);
         return true;

@@ -163,7 +163,7 @@ static bool fault_keep_alive(struct sim *w) {
     bool any = false;
     for (u32 i = 0; i < w->sched->n_models; i++) {
         struct smodel *m = w->sched->models[i];
-        if (smodel_idle(m) && m->keep_alive_ns > 0 && smodel_expires_ns(m) > (i64)w->now_ns) {
+        if (smodel_idle(m) && m->keep_alive_ns > 0 && smodel_expires_ns(w->sched, m) > (i64)w->now_ns) {
             m->keep_alive_ns /= 10;
             any = true;
         }
