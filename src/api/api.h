@@ -20,11 +20,12 @@ struct api_sink {
 };
 
 struct api_backend {
-    /* Takes a request for a model of the store; r and m are copied. r->id is set. The file is opened, the
-     * engine told, the request journaled. Fails at once with ERR_BUSY (queue full, *retry_after_s set) or
-     * ERR_NOT_FOUND / ERR_IO (blob). */
-    enum status (*generate)(void *ctx, const struct store_model *m, struct gen_request *r, i64 keep_alive_ns,
-                            struct api_sink sink, u32 *retry_after_s, struct err *err);
+    /* Takes a request for a model of the store; r, m and draft (may guess for m; NULL = none) are copied. r->id is
+     * set. The files are opened, the engine told, the request journaled. Fails at once with ERR_BUSY (queue full,
+     * *retry_after_s set) or ERR_NOT_FOUND / ERR_IO (blob of m; without that of draft it goes on). */
+    enum status (*generate)(void *ctx, const struct store_model *m, const struct store_model *draft,
+                            struct gen_request *r, i64 keep_alive_ns, struct api_sink sink,
+                            u32 *retry_after_s, struct err *err);
     void (*cancel)(void *ctx, u64 request_id);
     /* Keep-alive without a request: 0 unloads when idle. */
     void (*expire)(void *ctx, const struct store_model *m, i64 keep_alive_ns);

@@ -220,8 +220,8 @@ void call_submit(struct call *c, const struct model *m, struct gen_request *r, i
     c->writer->first(c);
     struct api_sink sink = {call_event, c};
     c->state = CALL_RUNNING;
-    enum status status = c->api->backend.generate(c->api->backend.ctx, &m->stored, r, keep_alive_ns, sink,
-                                                  &retry_after_s, &err);
+    enum status status = c->api->backend.generate(c->api->backend.ctx, &m->stored, c->draft, r, keep_alive_ns,
+                                                  sink, &retry_after_s, &err);
     c->request_id = r->id;
     if (status != OK && c->state == CALL_RUNNING)
         submit_failed(c, status, retry_after_s, &err);

@@ -64,6 +64,7 @@ struct call {
     u64 arrival_ns;
     i64 wall_ns;      /* the time of arrival */
     struct str model; /* the name as the request wrote it */
+    const struct store_model *draft; /* that may guess for it; NULL = none */
     u32 refused_code; /* set where the code of an error does not follow from its status */
     bool stream;
     bool begun; /* the stream has begun: the status is sent */

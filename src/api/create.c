@@ -69,7 +69,7 @@ static enum status unsupported_check(const struct create_fields *f, struct err *
         const char *what, *instead;
     } texts[] = {
         {"an adapter", "merge the adapter into the model's file"},
-        {"a draft model", "leave it out, answers are the same without it"},
+        {"the file of a draft model", "create a model of it and name that in the parameter draft_model"},
         {"a renderer", "give a template"},
         {"a parser", "leave it out, tool calls and thinking are found by the template"},
         {"remote_host", "ask that server itself"},

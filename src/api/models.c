@@ -8,6 +8,7 @@
 #include "api/body.h"
 #include "base/log.h"
 #include "chat/template.h"
+#include "tokenize/tokenize.h"
 
 /* --- names --- */
 
@@ -163,6 +164,12 @@ struct layer_entry {
     char *error; /* NULL: none */
 };
 
+/* The vocabularies of two files, compared. */
+struct pair_entry {
+    char target[72], draft[72];
+    struct err err;
+};
+
 struct models {
     struct store *store;
     i32 go_template;
@@ -170,6 +177,8 @@ struct models {
     u32 n_facts, cap_facts;
     struct layer_entry *layers; /* [n_layers] */
     u32 n_layers, cap_layers;
+    struct pair_entry *pairs; /* [n_pairs] */
+    u32 n_pairs, cap_pairs;
 };
 
 struct models *models_new(struct store *store, i32 go_template) {
@@ -183,6 +192,7 @@ void models_free(struct models *m) {
     for (u32 i = 0; i < m->n_layers; i++)
         free(m->layers[i].error);
     free(m->layers);
+    free(m->pairs);
     free(m->facts);
     free(m);
 }
@@ -210,6 +220,54 @@ static bool facts_get(struct models *ms, struct str digest, struct model_facts *
     snprintf(e->digest, sizeof e->digest, "%.*s", STR_FMT(digest));
     e->facts = *out;
     return true;
+}
+
+/* --- draft models --- */
+
+static enum status vocabularies_read(struct models *ms, struct str target, struct str draft,
+                                     struct err *err) {
+    struct gguf_open a, b;
+    TRY(model_gguf_open(ms->store, target, &a, err));
+    enum status status = model_gguf_open(ms->store, draft, &b, err);
+    if (status == OK) {
+        status = vocabularies_compare(&a.gguf, &b.gguf, err);
+        if (mapping_lost(&a.map) || mapping_lost(&b.map))
+            status = err_set(err, ERR_CORRUPT, "a file was cut off or cannot be read");
+        model_gguf_close(&b);
+    }
+    model_gguf_close(&a);
+    return status;
+}
+
+static struct pair_entry *pair_get(struct models *ms, struct str target, struct str draft) {
+    for (u32 i = 0; i < ms->n_pairs; i++)
+        if (str_is(target, ms->pairs[i].target) && str_is(draft, ms->pairs[i].draft))
+            return &ms->pairs[i];
+    if (ms->n_pairs == ms->cap_pairs) {
+        ms->cap_pairs = MAX(16u, ms->cap_pairs * 2);
+        ms->pairs = xrealloc(ms->pairs, ms->cap_pairs * sizeof *ms->pairs);
+    }
+    struct pair_entry *p = &ms->pairs[ms->n_pairs++];
+    *p = (struct pair_entry){.err.status = ERR_BUSY}; /* not compared yet */
+    snprintf(p->target, sizeof p->target, "%.*s", STR_FMT(target));
+    snprintf(p->draft, sizeof p->draft, "%.*s", STR_FMT(draft));
+    return p;
+}
+
+/* What could not be read is looked at again: it may be repaired. */
+enum status models_compare(struct models *ms, struct str target, struct str draft, struct err *err) {
+    struct pair_entry *p = pair_get(ms, target, draft);
+    if (p->err.status != OK && p->err.status != ERR_INVALID) {
+        bool logged = p->err.status == ERR_CORRUPT;
+        p->err.status = vocabularies_read(ms, target, draft, &p->err);
+        if (p->err.status != OK && p->err.status != ERR_INVALID)
+            p->err.status = ERR_CORRUPT;
+        if (p->err.status == ERR_CORRUPT && !logged)
+            log_warn("draft model cannot be read, requests go on without it", "blob=%.*s error=\"%s\"",
+                     STR_FMT(draft), p->err.text);
+    }
+    *err = p->err;
+    return p->err.status;
 }
 
 /* --- TEMPLATE layers --- */

@@ -69,6 +69,10 @@ enum status models_find(struct models *ms, const struct model_name *name, struct
 /* The same for a model that the store has listed. */
 void models_describe(struct models *ms, const struct store_model *stored, struct arena *a, struct model *out);
 
+/* Whether the model in blob `draft` may guess for that in blob `target`: OK; ERR_INVALID: its vocabulary is another
+ * one; ERR_CORRUPT, logged once: a file cannot be read. Each pair is compared once. */
+enum status models_compare(struct models *ms, struct str target, struct str draft, struct err *err) MUST_USE;
+
 /* A GGUF blob, mapped and parsed. */
 struct gguf_open {
     struct gguf gguf;

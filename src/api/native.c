@@ -148,7 +148,7 @@ static enum status options_read(struct native *n, struct err *err) {
     TRY(resolve_parameters(n->call, &n->model, &o, err));
     TRY(resolve_options(n->call, n->f.options, &o, err));
     options_resolve(&o, n->call->api->config.num_ctx_default, n->model.facts.context_length, &n->request);
-    return OK;
+    return resolve_draft(n->call, &n->model, &o, err);
 }
 
 /* An empty request with keep_alive 0 unloads at once and needs no queue. */

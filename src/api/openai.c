@@ -337,7 +337,7 @@ static enum status options_read(struct openai *o, bool completion, struct err *e
         options.seed = f->seed.v;
     options_resolve(&options, o->call->api->config.num_ctx_default, o->model.facts.context_length,
                     &o->request);
-    return OK;
+    return resolve_draft(o->call, &o->model, &options, err);
 }
 
 static void common_read(struct openai *o, const char *id) {

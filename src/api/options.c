@@ -7,7 +7,7 @@
 #include "base/limit.h"
 #include "base/log.h"
 
-enum option_kind { OPTION_INT, OPTION_FLOAT, OPTION_BOOL, OPTION_STOP };
+enum option_kind { OPTION_INT, OPTION_FLOAT, OPTION_BOOL, OPTION_TEXT, OPTION_STOP };
 
 struct option {
     const char *name;
@@ -38,6 +38,7 @@ static const struct option options[] = {
     {"use_mmap", OPTION_BOOL, 0, 8},
     {"num_thread", OPTION_INT, 0, 16},
     {"draft_num_predict", OPTION_INT, AT(draft_num_predict), 0},
+    {"draft_model", OPTION_TEXT, AT(draft_model), 0},
 };
 
 const char *options_load_time_name(u32 i) {
@@ -114,6 +115,11 @@ static enum status option_set(struct options *o, const struct option *opt, const
         return json_is_boolean(v)
                    ? OK
                    : err_set(err, ERR_INVALID, "option \"%s\" must be of type boolean", opt->name);
+    case OPTION_TEXT:
+        if (!json_is_string(v))
+            return err_set(err, ERR_INVALID, "option \"%s\" must be of type string", opt->name);
+        *(struct str *)to = arena_str(a, json_text(v));
+        return OK;
     case OPTION_STOP: return options_stop(o, v, a, err);
     }
     return OK;

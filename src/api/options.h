@@ -9,6 +9,7 @@ struct options {
     i64 num_ctx; /* 0 = not given */
     i64 num_keep, num_predict, draft_num_predict, seed, top_k, repeat_last_n;
     f32 temperature, top_p, min_p, typical_p, repeat_penalty, presence_penalty, frequency_penalty;
+    struct str draft_model; /* empty = none */
     const struct str *stop; /* [n_stop] in the arena given to options_apply */
     u32 n_stop;
     u32 load_time; /* bits of the load-time options that were given, for the log */

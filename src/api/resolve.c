@@ -168,6 +168,35 @@ enum status resolve_options(struct call *c, const json_t *object, struct options
     return status;
 }
 
+enum status resolve_draft(struct call *c, const struct model *m, const struct options *o, struct err *err) {
+    struct model_name name;
+    struct store_model *draft = ARENA_NEW(&c->arena, struct store_model);
+    struct str text = o->draft_model;
+    struct err why;
+    if (text.n == 0 || o->draft_num_predict <= 0)
+        return OK;
+    if (model_ref_parse(text, &name, &why) != NAME_OK)
+        return err_set(err, ERR_INVALID, "option \"draft_model\" is no name of a model: %.*s", STR_FMT(text));
+    enum status status = store_find(c->api->store, &name, &c->arena, draft, err);
+    if (status == ERR_NOT_FOUND)
+        return err_set(err, status, "draft model '%.*s' not found: pull it, or set draft_model to \"\"",
+                       STR_FMT(text));
+    TRY(status);
+    if (str_eq(draft->model_digest, m->stored.model_digest))
+        return err_set(err, ERR_INVALID,
+                       "draft model '%.*s' is the model itself: name a smaller one of the same family",
+                       STR_FMT(text));
+    status = models_compare(c->api->models, m->stored.model_digest, draft->model_digest, &why);
+    if (status == ERR_INVALID)
+        return err_set(
+            err, status,
+            "draft model '%.*s' has another vocabulary than %.*s (%s): name one of the same family, or "
+            "set draft_model to \"\"",
+            STR_FMT(text), STR_FMT(m->name_short), why.text);
+    c->draft = status == OK ? draft : NULL;
+    return OK;
+}
+
 enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given,
                                struct err *err) {
     *ns = api->config.keep_alive_ns_default;

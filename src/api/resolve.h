@@ -33,6 +33,10 @@ enum status think_check(const struct call *c, const struct model *m, const struc
 /* The options of a request on top. An error has the reference's code, 500. */
 enum status resolve_options(struct call *c, const json_t *object, struct options *o,
                             struct err *err) MUST_USE;
+/* The draft model that o names for m, in c->draft. ERR_NOT_FOUND, ERR_INVALID: it is unknown, the model itself or
+ * has another vocabulary; one whose file cannot be read is left out. */
+enum status resolve_draft(struct call *c, const struct model *m, const struct options *o,
+                          struct err *err) MUST_USE;
 /* keep_alive of a request; NULL: the default. *given says whether the request set it. */
 enum status resolve_keep_alive(const struct api *api, const json_t *v, i64 *ns, bool *given,
                                struct err *err) MUST_USE;

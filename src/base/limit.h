@@ -67,6 +67,14 @@
 #define LIMIT_MAPPINGS (2 * LIMIT_MODELS)
 /* Tokens guessed ahead for one request in a step: with the known one a tile of 16 rows. */
 #define LIMIT_DRAFT 15u
+/* A draft model's own KV cache: as many sequences as a step with guesses has rows, and their tokens in all; what
+ * is over it goes on without guesses. */
+#define LIMIT_DRAFT_RUNS 16u
+#define LIMIT_DRAFT_TOKENS 16384u
+/* ... and of the memory limit at most one part in so many. */
+#define LIMIT_DRAFT_MEMORY_PARTS 8u
+/* Tokens that a draft model reads at once of prompts that it has not seen: those who decode wait for it. */
+#define LIMIT_DRAFT_READ 128u
 /* Booked for the engine itself: code, threads, requests, wire buffers; measured idle below 10 MiB, and
  * 256 requests with full logprobs stay below the rest. */
 #define LIMIT_ENGINE_FIXED_BYTES (32ull << 20)

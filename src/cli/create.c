@@ -182,7 +182,7 @@ static enum status line_take(struct creation *c, const struct modelfile_line *li
                        "ADAPTER is not supported by minka: merge the adapter into the model's file");
     case MODELFILE_DRAFT:
         return err_set(err, ERR_UNSUPPORTED,
-                       "DRAFT is not supported by minka: leave it out, answers are the same without it");
+                       "DRAFT is not supported by minka: name a model in PARAMETER draft_model");
     case MODELFILE_RENDERER:
         return err_set(err, ERR_UNSUPPORTED, "RENDERER is not supported by minka: give a TEMPLATE");
     case MODELFILE_PARSER:

@@ -53,7 +53,7 @@ void session_release(struct session *s) {
 
 /* --- options --- */
 
-enum option_kind { OPTION_INT, OPTION_FLOAT, OPTION_BOOL, OPTION_TEXTS };
+enum option_kind { OPTION_INT, OPTION_FLOAT, OPTION_BOOL, OPTION_TEXT, OPTION_TEXTS };
 
 static const struct {
     const char *name;
@@ -66,6 +66,7 @@ static const struct {
     {"use_mmap", OPTION_BOOL},
     {"num_thread", OPTION_INT},
     {"draft_num_predict", OPTION_INT},
+    {"draft_model", OPTION_TEXT},
     {"num_keep", OPTION_INT},
     {"seed", OPTION_INT},
     {"num_predict", OPTION_INT},
@@ -101,6 +102,7 @@ static enum status option_write(struct buf *json, enum option_kind kind, const s
             return err_set(err, ERR_INVALID, "invalid bool value [%.*s]", STR_FMT(values[0]));
         json_bool(json, str_is(values[0], "true"));
         return OK;
+    case OPTION_TEXT: json_str(json, values[0]); return OK;
     case OPTION_TEXTS:
         json_open(json, '[');
         for (u32 i = 0; i < n; i++)

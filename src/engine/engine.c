@@ -98,7 +98,7 @@ void engine_send_state(struct engine *en) {
             .n_waiting = ms.n_waiting,
             .num_ctx = num_ctx_in_use(en, slot),
             .weights_bytes = slot->weights_bytes,
-            .kv_bytes = kv.pinned_bytes + kv.cached_bytes,
+            .kv_bytes = kv.pinned_bytes + kv.cached_bytes + draft_model_mapped_bytes(slot->draft),
             .expires_in_ns = ms.expires_ns == INT64_MAX || ms.expires_ns == 0
                                  ? ms.expires_ns
                                  : MAX(ms.expires_ns - (i64)now, 1),
@@ -167,7 +167,8 @@ static void forget_deleted(struct engine *en) {
 static void on_model(struct engine *en, const struct wire_model *m, int fd) {
     struct slot *s = engine_slot(en, m->model_id);
     /* A file that could not be used may be in order now, and any may have been replaced. */
-    if (s && (s->error.status != OK || !slot_same_file(s, fd)) && slot_is_idle(en, s)) {
+    bool again = s && ((s->error.status != OK && !m->draft) || !slot_same_file(s, fd));
+    if (again && slot_is_idle(en, s)) {
         forget_slot(en, s);
         s = NULL;
     }
@@ -180,9 +181,17 @@ static void on_model(struct engine *en, const struct wire_model *m, int fd) {
     slot_check(s, en->loader);
 }
 
+/* The request's draft model; 0: none, or one that cannot be used, which was logged when that was found. */
+static u32 draft_of(struct engine *en, const struct request *q) {
+    const struct slot *d = q->r->draft_id ? engine_slot(en, q->r->draft_id) : NULL;
+    bool usable = d && d != q->slot && d->state != SLOT_BROKEN && d->error.status == OK;
+    return usable && en->settings.speculation != SPECULATION_OFF ? d->model_id : 0;
+}
+
 static void arrive(struct engine *en, struct request *q) {
     sched_event(en->sched, &(struct sched_event){.kind = SCHED_ARRIVE,
                                                  .now_ns = clock_ns(),
+                                                 .draft_id = draft_of(en, q),
                                                  .request_id = q->id,
                                                  .model_id = q->slot->model_id,
                                                  .keep_alive_ns = q->keep_alive_ns,
@@ -192,13 +201,16 @@ static void arrive(struct engine *en, struct request *q) {
 /* The header check is over: what was held arrives, or fails with the file's error. */
 static void on_checked(struct engine *en, struct slot *s) {
     if (s->state == SLOT_KNOWN) {
+        if (!s->encoder)
+            s->draft_bytes = draft_model_bytes(&s->kv, en->memory_bytes / LIMIT_DRAFT_MEMORY_PARTS);
         struct sched_event e = {.kind = SCHED_MODEL, .now_ns = clock_ns(), .model_id = s->model_id};
         e.model = (struct sched_model){.model_id = s->model_id,
                                        .identity = s->identity,
                                        .weights_bytes = s->weights_bytes,
                                        .scratch_bytes = s->scratch_bytes,
                                        .layout = s->kv,
-                                       .encoder = s->encoder};
+                                       .encoder = s->encoder,
+                                       .draft_bytes = s->draft_bytes};
         sched_event(en->sched, &e);
     }
     for (struct request **at = &en->held; *at;) {
@@ -309,6 +321,7 @@ static void on_limits(struct engine *en, const struct wire_limits *l) {
     sched_event(en->sched, &(struct sched_event){.kind = SCHED_LIMITS,
                                                  .now_ns = clock_ns(),
                                                  .memory_limit_bytes = l->memory_bytes});
+    en->memory_bytes = l->memory_bytes;
     if (l->n_threads)
         team_limit(en->team, l->n_threads);
 }
@@ -534,6 +547,7 @@ static void engine_init(struct engine *en, int fd, const struct settings *settin
         .draft_force = settings->speculation == SPECULATION_ALWAYS ? LIMIT_DRAFT : 0,
         .memory = kv_memory_anonymous,
     };
+    en->memory_bytes = memory;
     en->sched = sched_new(&c);
     log_info("engine ready", "kernels=%s threads=%u memory=%" PRIu64, en->model_config.kern->name, threads,
              memory);

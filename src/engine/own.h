@@ -28,6 +28,7 @@ struct engine {
     size_t sampler_scratch_bytes;
     void **masks; /* [threads] tokens that a constrained answer may go on with */
     size_t mask_bytes;
+    u64 memory_bytes; /* the ledger's limit */
     u64 state_sent_ns, swept_ns;
     bool state_changed;
 };

@@ -163,11 +163,13 @@ static enum status open_parts(struct slot *s, struct err *err) {
 /* All but the tokenizer. */
 static void close_parts(struct slot *s) {
     template_close(s->chat_template);
+    draft_model_free(s->draft);
     model_close(s->model);
     if (s->parsed)
         gguf_release(&s->gguf);
     mapping_close(&s->map);
     s->chat_template = NULL;
+    s->draft = NULL;
     s->model = NULL;
     s->parsed = false;
 }

@@ -5,6 +5,7 @@
 
 #include "base/mapping.h"
 #include "chat/template.h"
+#include "engine/draft_model.h"
 #include "engine/grammars.h"
 #include "engine/jobs.h"
 #include "model/model.h"
@@ -32,6 +33,7 @@ struct slot {
     /* from the check on */
     u64 weights_bytes; /* what the ledger books while loaded: the file and what is built from its header */
     u64 scratch_bytes;
+    u64 draft_bytes; /* ... beside that while it guesses for others */
     u64 identity;
     struct kv_layout kv;
     u32 n_ctx_train;
@@ -46,6 +48,7 @@ struct slot {
     struct gguf gguf;
     bool parsed; /* gguf is valid */
     struct model *model;
+    struct draft_model *draft;           /* from its first guess for others on */
     struct tokenizer *tokenizer;         /* also while unloaded, as long as a parked request holds it */
     struct grammars *grammars;           /* of the tokenizer, as long as it */
     u32 n_holding;                       /* requests whose text and masks point into the tokenizer */

@@ -7,6 +7,7 @@
 /* An item of the step from which tokens are drawn. */
 struct drawing {
     struct request *q;
+    const struct sched_item *item;
     struct sched_result *result;
     bool settled; /* no further row of it counts: what was guessed was not drawn, or the answer is over */
     u32 draft[LIMIT_DRAFT];
@@ -155,6 +156,7 @@ static void embed_rows(struct engine *en, struct sampled *rows, u32 first, u32 n
 static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sampled *rows) {
     const u32 *guesses = it->tokens + it->n_tokens - it->n_drafts;
     check(it->n_logits == 1 + it->n_drafts || embeds(d));
+    d->item = it;
     d->settled = false;
     for (u32 i = 0; i < it->n_logits; i++) {
         rows[i].d = d;
@@ -165,13 +167,13 @@ static u32 add_drawing(struct drawing *d, const struct sched_item *it, struct sa
 }
 
 /* Reports a step; requests that it finished go. */
-static void step_done(struct engine *en, u64 start_ns, const struct sched_result *results, u32 n) {
-    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns()};
-    e.step = (struct sched_step){e.now_ns - start_ns, results, n};
+static void step_done(struct engine *en, u64 start_ns, struct sched_step step) {
+    struct sched_event e = {.kind = SCHED_STEP, .now_ns = clock_ns(), .step = step};
+    e.step.duration_ns = e.now_ns - start_ns;
     sched_event(en->sched, &e);
-    for (u32 i = 0; i < n; i++)
-        if (results[i].outcome == SCHED_FINISH)
-            engine_drop(en, request_find(&en->requests, results[i].request_id));
+    for (u32 i = 0; i < step.n_results; i++)
+        if (step.results[i].outcome == SCHED_FINISH)
+            engine_drop(en, request_find(&en->requests, step.results[i].request_id));
     if (e.now_ns - en->state_sent_ns > STATE_EVERY_NS)
         engine_send_state(en);
 }
@@ -191,7 +193,7 @@ static void run_encoder_step(struct engine *en, struct slot *s, const struct sch
         embed_collect(s, en->scratch, items, plan->n_items, results, send_embedded, en);
     else
         engine_fail_model(en, s);
-    step_done(en, start, results, plan->n_items);
+    step_done(en, start, (struct sched_step){.results = results, .n_results = plan->n_items});
 }
 
 /* Rows from first on that are handled together: all drawn from, or all embedded. */
@@ -200,6 +202,78 @@ static u32 rows_alike(const struct sampled *rows, u32 first, u32 n_rows) {
     while (first + n < n_rows && n < MODEL_LOGITS_TILE && embeds(rows[first + n].d) == embeds(rows[first].d))
         n++;
     return n;
+}
+
+/* --- guesses of what follows --- */
+
+/* From each request's own text; asks the draft model for those that it shall guess for. Returns for how many.
+ */
+static u32 guess_from_text(struct drawing *drawings, u32 n, struct draft_ask *asks, struct drawing **asking) {
+    u32 n_asks = 0;
+    for (u32 i = 0; i < n; i++) {
+        struct drawing *d = &drawings[i];
+        struct sched_result *res = d->result;
+        if (res->outcome != SCHED_MORE)
+            continue;
+        res->draft = d->draft;
+        res->n_draft = request_guess(d->q, d->draft);
+        u32 n_wanted = MIN(d->item->n_wanted, d->q->r->draft_max);
+        if (n_wanted == 0 || (res->n_draft > 0 && d->item->text_first))
+            continue;
+        asks[n_asks] = (struct draft_ask){.tokens = d->q->tokens.ids,
+                                          .n_tokens = d->q->tokens.n,
+                                          .n_wanted = n_wanted,
+                                          .tokenizer = d->q->slot->tokenizer,
+                                          .grammar = d->q->constraint.grammar ? &d->q->constraint.run : NULL};
+        asking[n_asks++] = d;
+    }
+    return n_asks;
+}
+
+/* The draft model's file is damaged: its own requests fail, those that it guesses for go on without it. */
+static void fail_draft(struct engine *en, struct slot *s) {
+    engine_fail_model(en, s);
+    sched_event(en->sched,
+                &(struct sched_event){.kind = SCHED_FORGET, .now_ns = clock_ns(), .model_id = s->model_id});
+}
+
+/* The passes of the draft model. What was drawn is sent before: nobody waits for guesses. */
+static void guess_with(struct engine *en, struct slot *s, struct draft_ask *asks, u32 n,
+                       struct drawing *const *asking, struct sched_step *step) {
+    struct draft_tools t = {en->team, en->scratch, en->model_config.kern, en->sampler_scratch, en->masks};
+    check(s && s->state == SLOT_LOADED);
+    struct err ignored; /* a connection that is lost is found by the loop */
+    if (wire_flush(en->conn, &ignored) != OK)
+        return;
+    u64 start = clock_ns();
+    if (!s->draft)
+        s->draft = draft_model_new(s->model, s->draft_bytes, s->rope_ctx);
+    struct draft_cost cost = draft_model_guess(s->draft, &t, asks, n);
+    step->draft_ns = clock_ns() - start;
+    step->n_draft_passes = cost.n_passes;
+    step->n_draft_rows = cost.n_rows;
+    if (slot_verify(s) != OK) {
+        fail_draft(en, s);
+        return;
+    }
+    for (u32 i = 0; i < n; i++) {
+        struct sched_result *res = asking[i]->result;
+        if (asks[i].n_guesses == 0)
+            continue;
+        memcpy(asking[i]->draft, asks[i].guesses, asks[i].n_guesses * sizeof(u32));
+        res->n_draft = asks[i].n_guesses;
+        res->drafted = true;
+    }
+}
+
+static void guess(struct engine *en, u32 draft_id, struct drawing *drawings, u32 n, struct sched_step *step) {
+    static struct draft_ask asks[LIMIT_RUNNING];
+    static struct drawing *asking[LIMIT_RUNNING];
+    if (en->settings.speculation == SPECULATION_OFF)
+        return;
+    u32 n_asks = guess_from_text(drawings, n, asks, asking);
+    if (n_asks > 0)
+        guess_with(en, engine_slot(en, draft_id), asks, n_asks, asking, step);
 }
 
 void engine_step(struct engine *en, const struct sched_plan *plan) {
@@ -237,13 +311,10 @@ void engine_step(struct engine *en, const struct sched_plan *plan) {
         else
             intact = sample_tile(en, s, rows, first, n);
     }
-    for (u32 i = 0; i < n_drawings && intact == OK; i++) {
-        struct sched_result *res = drawings[i].result;
-        res->draft = drawings[i].draft;
-        if (en->settings.speculation != SPECULATION_OFF && res->outcome == SCHED_MORE)
-            res->n_draft = request_guess(drawings[i].q, drawings[i].draft);
-    }
-    if (intact != OK)
+    struct sched_step step = {.results = results, .n_results = plan->n_items};
+    if (intact == OK)
+        guess(en, plan->draft_id, drawings, n_drawings, &step);
+    else
         engine_fail_model(en, s);
-    step_done(en, start, results, plan->n_items);
+    step_done(en, start, step);
 }

@@ -89,6 +89,7 @@ struct gen_request {
     u32 num_ctx;      /* tokens of prompt + answer; resolved, >= 4 */
     u32 num_predict;  /* most new tokens; resolved */
     u32 draft_max;    /* most tokens guessed ahead in a step; the answer does not depend on it */
+    u32 draft_id;     /* the model that may guess, as announced by MODEL; 0 = none. Nor does it on this */
     u32 num_keep;     /* prompt tokens kept by a context shift (BOS comes on top) */
     bool truncate;    /* drop old messages and cut a long prompt instead of failing */
     bool shift;       /* at num_ctx continue on the newest half instead of ending */

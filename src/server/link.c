@@ -41,7 +41,7 @@ struct known_model {
 struct open_request {
     struct open_request *next; /* in its hash chain */
     u64 id;
-    u32 model_id;
+    u32 model_id, draft_id; /* draft_id 0: none */
     struct api_sink sink;
     bool started;
 };
@@ -97,6 +97,8 @@ static void close_request(struct link *l, struct open_request **at) {
     *at = r->next;
     l->n_open--;
     l->models[r->model_id - 1].n_open--;
+    if (r->draft_id)
+        l->models[r->draft_id - 1].n_open--;
     l->n_waiting -= !r->started;
     free(r);
 }
@@ -434,7 +436,7 @@ static bool is_loaded(const struct link *l, u32 model_id) {
 
 /* The engine gets the open file before the model is loaded, as it may have been replaced since the last time;
  * it is told nothing of paths. */
-static enum status announce(struct link *l, u32 model_id, struct err *err) {
+static enum status announce(struct link *l, u32 model_id, bool draft, struct err *err) {
     struct known_model *k = &l->models[model_id - 1];
     struct wire_message m = {.type = WIRE_MODEL};
     int fd;
@@ -446,6 +448,7 @@ static enum status announce(struct link *l, u32 model_id, struct err *err) {
     TRY(store_open_blob(l->store, str_of(k->digest), &fd, &m.model.file_bytes, err));
     m.model.model_id = model_id;
     m.model.name = str_of(k->name);
+    m.model.draft = draft;
     digest_bytes(k->digest, m.model.digest);
     wire_send(l->channel->conn, &m, fd);
     close(fd);
@@ -454,9 +457,24 @@ static enum status announce(struct link *l, u32 model_id, struct err *err) {
     return OK;
 }
 
-static enum status backend_generate(void *ctx, const struct store_model *m, struct gen_request *r,
-                                    i64 keep_alive_ns, struct api_sink sink, u32 *retry_after_s,
-                                    struct err *err) {
+/* The same for a draft model, without which a request goes on. 0: none. */
+static u32 announce_draft(struct link *l, const struct store_model *m) {
+    struct err err;
+    if (!m)
+        return 0;
+    u32 draft_id = model_id_of(l, m);
+    if (!draft_id)
+        draft_id = know_model(l, m);
+    if (announce(l, draft_id, true, &err) == OK)
+        return draft_id;
+    log_warn("a request goes on without its draft model", "model=%s error=\"%s\"",
+             l->models[draft_id - 1].name, err.text);
+    return 0;
+}
+
+static enum status backend_generate(void *ctx, const struct store_model *m, const struct store_model *draft,
+                                    struct gen_request *r, i64 keep_alive_ns, struct api_sink sink,
+                                    u32 *retry_after_s, struct err *err) {
     struct link *l = ctx;
     *retry_after_s = 0;
     if (!l->channel)
@@ -471,16 +489,18 @@ static enum status backend_generate(void *ctx, const struct store_model *m, stru
     u32 model_id = model_id_of(l, m);
     if (!model_id)
         model_id = know_model(l, m);
-    TRY(announce(l, model_id, err));
+    TRY(announce(l, model_id, false, err));
     struct open_request *o = xcalloc(1, sizeof *o), **at;
     r->id = o->id = ++l->last_id;
-    r->model_id = model_id;
-    o->model_id = model_id;
+    r->model_id = o->model_id = model_id;
+    r->draft_id = o->draft_id = announce_draft(l, draft);
     o->sink = sink;
     at = find_open(l, o->id);
     *at = o;
     l->n_open++;
     l->models[model_id - 1].n_open++;
+    if (o->draft_id)
+        l->models[o->draft_id - 1].n_open++;
     l->n_waiting++;
     struct wire_message msg = {.type = WIRE_GENERATE, .stream_id = r->id, .generate = {*r, keep_alive_ns}};
     wire_send(l->channel->conn, &msg, -1);

@@ -19,6 +19,10 @@ enum status tokenizer_open(const struct gguf *g, struct tokenizer **out, struct 
 void tokenizer_close(struct tokenizer *t);
 u64 tokenizer_bytes(const struct tokenizer *t); /* memory it holds, for the ledger */
 
+/* The ids of one file mean the same in the other: the same kind, texts and special ids; a list may be longer by
+ * tokens of no use, which fill it up. ERR_INVALID says where they differ. */
+enum status vocabularies_compare(const struct gguf *a, const struct gguf *b, struct err *err) MUST_USE;
+
 struct token_list {
     u32 *ids;
     u32 n, cap;

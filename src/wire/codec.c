@@ -193,6 +193,7 @@ static void io_request(struct io *io, struct gen_request *r) {
     io_str(io, &r->client);
     io_ids(io, &r->resume, &r->n_resume);
     io_u32(io, &r->draft_max);
+    io_u32(io, &r->draft_id);
     if (r->form == GEN_FORM_EMBED)
         io_inputs(io, r);
     if (io->out)
@@ -265,6 +266,7 @@ static void io_model(struct io *io, struct wire_model *m) {
     io_raw(io, m->digest, sizeof m->digest);
     io_str(io, &m->name);
     io_u64(io, &m->file_bytes);
+    io_bool(io, &m->draft);
 }
 
 static void io_state(struct io *io, struct wire_state *s) {

@@ -35,6 +35,7 @@ struct wire_model {
     u8 digest[32];        /* SHA-256 of the file, from its blob name */
     struct str name;      /* for messages */
     u64 file_bytes;
+    bool draft;           /* only to guess for others: one that cannot be used isn't looked at again */
 };
 
 /* A request and how long its model stays loaded after it. */

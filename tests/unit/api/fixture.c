@@ -140,8 +140,8 @@ static void inputs_note(struct buf *b, const struct gen_request *r) {
     }
 }
 
-static void request_note(struct fixture *f, const struct store_model *m, const struct gen_request *r,
-                         i64 keep_alive_ns) {
+static void request_note(struct fixture *f, const struct store_model *m, const struct store_model *draft,
+                         const struct gen_request *r, i64 keep_alive_ns) {
     static const char *const forms[] = {"raw", "chat", "fill", "embed"};
     static const char *const choices[] = {"auto", "none", "required", "one"};
     static const char *const thinks[] = {"default", "off", "on", "low", "medium", "high"};
@@ -163,6 +163,8 @@ static void request_note(struct fixture *f, const struct store_model *m, const s
                r->add_special ? "" : " no-special", r->logprobs ? " logprobs" : "",
                r->want_context ? " want-context" : "", r->want_hash ? " want-hash" : "",
                r->render_only ? " render-only" : "", r->load_only ? " load-only" : "");
+    if (draft)
+        buf_printf(&b, " draft=%s", draft->name.model);
     if (r->top_logprobs)
         buf_printf(&b, " top=%u", r->top_logprobs);
     if (r->format == GEN_FORMAT_JSON)
@@ -202,15 +204,15 @@ static const struct step *script_find(struct str name) {
     return scripts[0].steps;
 }
 
-static enum status backend_generate(void *ctx, const struct store_model *m, struct gen_request *r,
-                                    i64 keep_alive_ns, struct api_sink sink, u32 *retry_after_s,
-                                    struct err *err) {
+static enum status backend_generate(void *ctx, const struct store_model *m, const struct store_model *draft,
+                                    struct gen_request *r, i64 keep_alive_ns, struct api_sink sink,
+                                    u32 *retry_after_s, struct err *err) {
     struct fixture *f = ctx;
     struct str name = r->n_messages ? r->messages[r->n_messages - 1].content : r->prompt;
     if (r->n_inputs)
         name = r->inputs[0].n_ids ? STR("a vector") : r->inputs[0].text;
     r->id = f->next_id++;
-    request_note(f, m, r, keep_alive_ns);
+    request_note(f, m, draft, r, keep_alive_ns);
     if (str_is(name, "busy")) {
         *retry_after_s = 7;
         return err_set(err, ERR_BUSY, "queue full");

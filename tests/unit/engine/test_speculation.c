@@ -1,7 +1,7 @@
 /* Goal: an answer is the same whether tokens are guessed ahead or not, and an answer that goes on from any of
  * its tokens in a new request (as after an engine crash) ends as it would have. Method: a real engine in a
  * child process, a tiny model, and requests drawn from a seed: sampling, penalties, stop strings, lengths,
- * contexts that shift. */
+ * contexts that shift, guesses from the text and of draft models. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,7 +24,9 @@
 #define N_RUNS 60u
 #define TOKENS_MAX 400u
 
-static const char *model_path;
+/* The target; as its own draft, whose greedy guesses are what the target draws; a draft of other weights. */
+enum { TARGET = 1, SELF, OTHER };
+static const char *model_paths[4];
 
 struct engine_process {
     pid_t pid;
@@ -42,16 +44,26 @@ struct answer {
     enum gen_done_reason reason;
 };
 
+static bool announce(struct engine_process *en, u32 model_id) {
+    struct wire_message m = {.type = WIRE_MODEL, .model = {.model_id = model_id, .name = STR("tiny")}};
+    struct stat st;
+    int fd = open(model_paths[model_id], O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st))
+        return false;
+    m.model.file_bytes = (u64)st.st_size;
+    wire_send(en->conn, &m, fd);
+    close(fd);
+    return true;
+}
+
 static int start(void **state) {
     static struct engine_process en;
     struct settings settings = {
         .num_ctx = 512, .max_queue = 8, .n_threads = 2, .speculation = SPECULATION_ALWAYS};
-    struct wire_message m = {.type = WIRE_MODEL, .model = {.model_id = 1, .name = STR("tiny")}};
-    struct stat st;
-    int pair[2], fd = open(model_path, O_RDONLY | O_CLOEXEC);
+    int pair[2];
     settings.memory_bytes = 256u << 20;
     settings.max_wait_ns = 1000000000;
-    if (fd < 0 || fstat(fd, &st) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         return -1;
     en.pid = fork();
     if (en.pid == 0) {
@@ -60,11 +72,8 @@ static int start(void **state) {
     }
     close(pair[1]);
     en.conn = wire_conn_new(pair[0]);
-    m.model.file_bytes = (u64)st.st_size;
-    wire_send(en.conn, &m, fd);
-    close(fd);
     *state = &en;
-    return 0;
+    return announce(&en, TARGET) && announce(&en, SELF) && announce(&en, OTHER) ? 0 : -1;
 }
 
 static int stop(void **state) {
@@ -121,6 +130,27 @@ static void ask(struct engine_process *en, struct gen_request r, struct answer *
     arena_release(&arena);
 }
 
+/* Steps so far, as the engine says when it has nothing to do. */
+static u64 steps(struct engine_process *en) {
+    struct err err;
+    struct arena arena;
+    struct pollfd p = {.fd = wire_conn_fd(en->conn), .events = POLLIN};
+    arena_init(&arena, 0);
+    while (poll(&p, 1, 300) == 1) {
+        struct wire_message m;
+        int fd;
+        bool got = true;
+        assert_int_equal(wire_read(en->conn, &err), OK);
+        while (got) {
+            assert_int_equal(wire_next(en->conn, &arena, &m, &fd, &got, &err), OK);
+            if (got && m.type == WIRE_STATE)
+                en->n_steps = m.state.n_steps_total;
+        }
+    }
+    arena_release(&arena);
+    return en->n_steps;
+}
+
 static u32 below(u64 *random, u32 n) {
     *random = *random * 6364136223846793005u + 1442695040888963407u;
     return (u32)(*random >> 33) % n;
@@ -161,7 +191,8 @@ static u32 compare(struct engine_process *en, struct gen_request r, u64 *random,
     static struct answer guessed, resumed;
     r.draft_max = 0;
     ask(en, r, plain);
-    r.draft_max = LIMIT_DRAFT;
+    r.draft_max = 1 + below(random, LIMIT_DRAFT);
+    r.draft_id = below(random, OTHER + 1);
     ask(en, r, &guessed);
     assert_same(plain, &guessed, 0);
     assert_int_equal(plain->hash, guessed.hash);
@@ -204,9 +235,41 @@ static void test_same_answers(void **state) {
     assert_true(en->n_steps < n_tokens * 9 / 10); /* there were guesses, and they came true */
 }
 
+/* Goal: a model as its own draft has every guess of a greedy answer agreed. Method: an answer whose text
+ * holds nothing to guess from; a step gives 1 + 4 tokens, but the first few, while the draft model is loaded.
+ */
+static void test_own_draft(void **state) {
+    struct engine_process *en = *state;
+    static struct answer plain, guessed;
+    u64 random = 1;
+    struct gen_request r = draw(&random);
+    r.sampling = (struct gen_sampling){.repeat_penalty = 1};
+    r.prompt = STR("water");
+    r.num_ctx = 512;
+    r.num_predict = 150;
+    r.stop = NULL;
+    r.n_stop = 0;
+    r.draft_max = 0;
+    ask(en, r, &plain);
+    r.draft_max = 4;
+    r.draft_id = SELF;
+    ask(en, r, &guessed); /* its draft model is loaded meanwhile, if it is not yet */
+    answer_release(&guessed);
+    u64 before = steps(en);
+    ask(en, r, &guessed);
+    u64 n_steps = steps(en) - before;
+    assert_same(&plain, &guessed, 0);
+    print_message("# %u tokens in %llu steps\n", guessed.n_output, (unsigned long long)n_steps);
+    assert_int_equal(guessed.n_output, 150);
+    assert_in_range(n_steps, 150 / 5, 150 / 5 + 4);
+    answer_release(&plain);
+    answer_release(&guessed);
+}
+
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_answers)};
-    check(argc == 2);
-    model_path = argv[1];
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_answers), cmocka_unit_test(test_own_draft)};
+    check(argc == 3);
+    model_paths[TARGET] = model_paths[SELF] = argv[1];
+    model_paths[OTHER] = argv[2];
     return cmocka_run_group_tests_name("engine_speculation", tests, start, stop);
 }

@@ -33,7 +33,7 @@ static struct wire_message generate_message(void) {
         .sampling = {1ull << 63, 0.5f, 10, 0.25f, 0.125f, 0.75f, 33, 1.5f, 0.1f, 0.2f}, .stop = stops, .n_stop = 2,
         .num_ctx = 2048, .num_predict = 77, .num_keep = 5, .truncate = true, .shift = true, .add_special = true,
         .logprobs = true, .top_logprobs = 20, .want_context = true, .want_hash = true, .render_only = true,
-        .load_only = true, .time_unix = -1, .utc_offset_s = 3600, .client = STR("127.0.0.1"), .resume = ids, .n_resume = 2, .draft_max = 9};
+        .load_only = true, .time_unix = -1, .utc_offset_s = 3600, .client = STR("127.0.0.1"), .resume = ids, .n_resume = 2, .draft_max = 9, .draft_id = 4};
     m.generate.keep_alive_ns = -1;
     return m;
 }
@@ -69,7 +69,7 @@ static u32 all_messages(struct wire_message *out) {
     out[n++].generate.request.n_inputs = 2;
     for (enum gen_event_kind k = GEN_QUEUED; k <= GEN_VECTOR; k++)
         out[n++] = event_message(k);
-    out[n++] = (struct wire_message){.type = WIRE_MODEL, .model = {7, {1, 2, 3}, STR("m:latest"), 1ull << 40}};
+    out[n++] = (struct wire_message){.type = WIRE_MODEL, .model = {7, {1, 2, 3}, STR("m:latest"), 1ull << 40, true}};
     out[n++] = (struct wire_message){.type = WIRE_CANCEL, .stream_id = 5};
     out[n++] = (struct wire_message){.type = WIRE_EXPIRE, .expire = {7, 300}};
     out[n++] = (struct wire_message){.type = WIRE_LIMITS, .limits = {1ull << 33, 2}};
@@ -113,7 +113,7 @@ static void test_fields_arrive(void **state) {
     assert_int_equal(wire_decode(buf_str(&b), m.type, 42, &arena, &back, &err), OK);
     const struct gen_request *r = &back.generate.request;
     assert_true(str_is(r->messages[2].tool_name, "f") && str_is(r->messages[1].tool_calls[1].name, "g"));
-    assert_true(str_is(r->stop[1], "</s>") && r->context[2] == UINT32_MAX && r->n_resume == 2 && r->draft_max == 9);
+    assert_true(str_is(r->stop[1], "</s>") && r->context[2] == UINT32_MAX && r->n_resume == 2 && r->draft_max == 9 && r->draft_id == 4);
     assert_true(r->sampling.seed == 1ull << 63 && r->sampling.frequency_penalty == 0.2f && r->want_hash && r->truncate);
     assert_int_equal(back.generate.keep_alive_ns, -1);
     buf_release(&b);
