@@ -193,9 +193,9 @@ static void io_request(struct io *io, struct gen_request *r) {
     io_str(io, &r->client);
     io_ids(io, &r->resume, &r->n_resume);
     io_u32(io, &r->draft_max);
-    io_u32(io, &r->draft_id);
     if (r->form == GEN_FORM_EMBED)
         io_inputs(io, r);
+    io_u32(io, &r->draft_id);
     if (io->out)
         return;
     if (r->num_ctx < 4 || r->num_ctx > LIMIT_NUM_CTX)
