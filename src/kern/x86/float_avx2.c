@@ -26,7 +26,7 @@
     }
 
 ALWAYS_INLINE void floats(const u32 C, const struct chunk *ch) {
-    struct prefetch pf = ch->prefetch;
+    struct prefetch *const pf = ch->prefetch;
     u32 share = 0;
     ROWS(DECLARE_ROW)
     if (!ch->first) {

@@ -50,15 +50,15 @@ ALWAYS_INLINE struct pair pair_decode(const enum form form, const void *p) {
 ALWAYS_INLINE void floats(const u32 C, const enum form form, const struct chunk *ch, const f32 *x, size_t x_stride,
                           u32 columns) {
     const struct tile *tile = ch->tile;
-    struct prefetch pf = ch->prefetch;
+    struct prefetch *const pf = ch->prefetch;
     u32 share = 0;
     ROWS(DECLARE_ROW)
     if (!ch->first) {
         ROWS(LOAD_ROW)
     }
     for (u32 k = 0; k < columns; k += 2) {
-        for (share += 2 * pf.n; share >= columns; share -= columns)
-            prefetch_next(&pf);
+        for (share += 2 * pf->n; share >= columns; share -= columns)
+            prefetch_next(pf);
         struct pair a, b;
         if (form == FORM_F32) {
             a = (struct pair){_mm512_load_ps(tile->F[0][k]), _mm512_load_ps(tile->F[0][k + 1])};
@@ -120,36 +120,36 @@ static void float_rows_load(const struct kern_mat *w, u32 n, const struct column
 /* L1 has 64 sets of 12 lines: rows that lie a multiple of this apart share 2 sets at most. */
 #define FAR_STRIDE_BYTES 2048u
 
-void avx512_matmul_f32(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
-                       struct tile *tile) {
+void avx512_matmul_f32(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
+                       struct tile *tile, const u8 *next) {
     static floats_fn *const kernels[3][UNPACKED_ROWS_MAX] = {
         [FORM_F32] = {floats_1_FORM_F32, floats_2_FORM_F32, floats_3_FORM_F32, floats_4_FORM_F32, floats_5_FORM_F32,
                       floats_6_FORM_F32},
         [FORM_F16] = {floats_1_FORM_F16, floats_2_FORM_F16, floats_3_FORM_F16, floats_4_FORM_F16},
         [FORM_BF16] = {floats_1_FORM_BF16, floats_2_FORM_BF16, floats_3_FORM_BF16, floats_4_FORM_BF16},
     };
-    const struct kern_mat *w = k->w;
     bool direct = a->rows <= DIRECT_ROWS_MAX;
     enum form form = direct ? form_of(w->type) : FORM_F32;
     u32 most = quant_block_values(w->type) == 256 ? 256 : FLOAT_K, n_groups = DIV_CEIL(a->rows, UNPACKED_ROWS_MAX);
-    struct chunk c = {.tile = tile, .ldo = ldo};
+    struct prefetch pf = matmul_prefetch(w, n0, n1, 32, most, next);
+    struct chunk c = {.tile = tile, .ldo = ldo, .prefetch = &pf};
     struct columns at;
+    pf.far = w->row_bytes % FAR_STRIDE_BYTES == 0;
     for (u32 n = n0; n < n1; n += 32)
         for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
             at = columns_at(w, k0, most);
-            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 32, &at, tile->prefetch, &c.prefetch);
-            c.prefetch.n_early = c.prefetch.n / (a->rows + 1);
-            c.prefetch.far = w->row_bytes % FAR_STRIDE_BYTES == 0;
+            prefetch_chunk(&pf, &at);
+            pf.n_early = pf.n / (a->rows + 1);
             for (u32 r = 0; r < 2; r++) {
                 c.mask[r] = rows_mask(n + 16 * r, n1);
-                float_rows_load(w, n + 16 * r, &at, tile, r, direct, &c.prefetch);
+                float_rows_load(w, n + 16 * r, &at, tile, r, direct, &pf);
             }
             c.first = k0 == 0;
             for (u32 i = 0, row = 0; i < n_groups; i++, row += c.rows) {
                 c.rows = (a->rows - row) / (n_groups - i);
                 c.out = out + row * ldo + n;
                 kernels[form][c.rows - 1](&c, a->x + (size_t)row * a->K + k0, a->K, at.n);
-                c.prefetch.n = 0;
+                pf.n = 0;
             }
         }
 }

@@ -38,7 +38,7 @@
 #define FUSED(X)                                                                                             \
     ALWAYS_INLINE void fused_##X(const u32 C, const struct chunk *ch) {                                      \
         const u32(*T)[16] = (const u32(*)[16])ch->tile->T;                                                   \
-        struct prefetch pf = ch->prefetch;                                                                   \
+        struct prefetch *const pf = ch->prefetch;                                                                   \
         u32 share = 0;                                                                                       \
         bool first = ch->first;                                                                              \
         ROWS(DECLARE_ROW, 0)                                                                                 \

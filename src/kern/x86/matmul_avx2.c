@@ -27,26 +27,27 @@ static void group_run(kernel_fn *kernel, enum quant_type type, struct chunk *c, 
 }
 
 /* Activation rows row0..row1-1; rows_max of them make a group. */
-static void matmul_rows(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, u32 row0, u32 row1,
-                        f32 *out, size_t ldo, struct tile *tile, kernel_fn *kernel, u32 rows_max) {
-    const struct kern_mat *w = k->w;
+static void matmul_rows(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, u32 row0, u32 row1,
+                        f32 *out, size_t ldo, struct tile *tile, const u8 *next, kernel_fn *kernel,
+                        u32 rows_max) {
     bool floats = a->kind == KERN_ACT_F32;
     u32 most = !floats ? AVX2_CHUNK_K : quant_block_values(w->type) == 256 ? 256 : AVX2_FLOAT_K;
     u32 n_groups = DIV_CEIL(row1 - row0, rows_max);
-    struct chunk c = {.tile = tile, .a_stride = a->K / 32, .x_stride = a->K};
+    struct prefetch pf = matmul_prefetch(w, n0, n1, 16, most, next);
+    struct chunk c = {.tile = tile, .a_stride = a->K / 32, .x_stride = a->K, .prefetch = &pf};
     struct columns at;
     for (u32 n = n0; n < n1; n += 16)
         for (u32 k0 = 0; k0 < w->K; k0 += at.n) {
             at = columns_at(w, k0, most);
             c.n_blocks = floats ? at.n : at.n / 32;
             c.first = k0 == 0;
-            matmul_prefetch_plan(k, w->data + n * w->row_bytes, 16, &at, tile->prefetch, &c.prefetch);
-            c.prefetch.n_early = c.prefetch.n / (row1 - row0 + 1);
+            prefetch_chunk(&pf, &at);
+            pf.n_early = pf.n / (row1 - row0 + 1);
             for (u32 r = 0; r < 2; r++) {
                 if (floats)
-                    avx2_float_load(w, n + 8 * r, &at, tile, r, &c.prefetch);
+                    avx2_float_load(w, n + 8 * r, &at, tile, r, &pf);
                 else
-                    avx2_tile_load(w, n + 8 * r, &at, tile, r, kernel == avx2_unpacked, &c.prefetch);
+                    avx2_tile_load(w, n + 8 * r, &at, tile, r, kernel == avx2_unpacked, &pf);
             }
             for (u32 i = 0, row = row0; i < n_groups; i++, row += c.rows) {
                 c.rows = (row1 - row) / (n_groups - i);
@@ -55,7 +56,7 @@ static void matmul_rows(const struct walk *k, u32 n0, u32 n1, const struct kern_
                 else
                     c.a = a->blocks + row * c.a_stride + k0 / 32;
                 group_run(kernel, w->type, &c, tile, out + row * ldo + n, ldo, n1 - n);
-                c.prefetch.n = 0;
+                pf.n = 0;
             }
         }
 }
@@ -64,13 +65,12 @@ static void matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_a
                    struct tile *tile, const u8 *next, kernel_fn *kernel, u32 group_max) {
     check(a->K == w->K && n1 <= w->N && quant_supported(w->type));
     check(a->kind == KERN_ACT_F32 || a->kind == kern_act_kind(w->type, false));
-    struct walk k = {.w = w, .end = w->data + n1 * w->row_bytes, .next = next};
     size_t row_bytes =
         a->kind == KERN_ACT_F32 ? a->K * sizeof(f32) : a->K / 32 * sizeof(struct kern_act_block);
     u32 rows_max = MAX(ACTS_BYTES_MAX / (u32)row_bytes, 12u), n_passes = DIV_CEIL(a->rows, rows_max);
     for (u32 i = 0, row = 0; i < n_passes; i++) {
         u32 rows = (a->rows - row) / (n_passes - i);
-        matmul_rows(&k, n0, n1, a, row, row + rows, out, ldo, tile, kernel, group_max);
+        matmul_rows(w, n0, n1, a, row, row + rows, out, ldo, tile, next, kernel, group_max);
         row += rows;
     }
 }

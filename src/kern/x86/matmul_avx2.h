@@ -38,7 +38,6 @@ struct tile {
     };
     u8 pad[8]
           [ALIGN_UP(MAX(AVX2_CHUNK_BYTES_MAX, AVX2_FLOAT_K * 5), 64)]; /* last rows, padded with zeros to 8 */
-    const u8 *prefetch[4 * (AVX2_FLOAT_K * 5 / 64 + 2)];
     f32 out[AVXVNNI_ROWS_MAX][2][8]; /* results of a tile that is not full */
 };
 _Static_assert(sizeof(struct tile) <= KERN_MATMUL_SCRATCH_BYTES, "the tile fits the scratch");
@@ -55,7 +54,7 @@ struct chunk {
     f32 *out; /* of the first activation row, 16 floats each */
     size_t ldo;
     bool first; /* the accumulators start at 0, else at what out holds */
-    struct prefetch prefetch;
+    struct prefetch *prefetch;
 };
 
 /* Transposes `bytes` bytes of 8 rows: T[i][r] = dword i of row r, the last padded with zeros; nothing behind

@@ -42,7 +42,6 @@ struct tile {
         };
     };
     u8 pad[16][ALIGN_UP(CHUNK_BYTES_MAX, 64)]; /* the last rows of a matrix, padded with zero rows to 16 */
-    const u8 *prefetch[8 * (CHUNK_BYTES_MAX / 64 + 2)];
 };
 _Static_assert(sizeof(struct tile) <= KERN_MATMUL_SCRATCH_BYTES, "the tile fits the scratch");
 
@@ -64,7 +63,7 @@ struct chunk {
     size_t ldo;
     __mmask16 mask[2];               /* weight rows that exist */
     bool first;                      /* the accumulators start at 0, else at what out holds */
-    struct prefetch prefetch;
+    struct prefetch *prefetch;       /* what to fetch meanwhile */
 };
 
 /* Multiplies the transposed tile by 1..FUSED32_ROWS_MAX or FUSED256_ROWS_MAX activation rows. */
@@ -80,7 +79,7 @@ static inline __mmask16 rows_mask(u32 n, u32 n1) {
     return n + 16 <= n1 ? 0xffff : n < n1 ? (__mmask16)((1u << (n1 - n)) - 1) : 0;
 }
 /* F32 activations, weights of every type. */
-void avx512_matmul_f32(const struct walk *k, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
-                       struct tile *tile);
+void avx512_matmul_f32(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out, size_t ldo,
+                       struct tile *tile, const u8 *next);
 
 #endif

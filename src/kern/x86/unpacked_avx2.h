@@ -91,7 +91,7 @@ ALWAYS_INLINE void unpacked(const u32 C, const enum form form, const u32 narrow 
     const struct tile *tile = ch->tile;
     const vi ones UNUSED = _mm256_set1_epi16(1);
     _Alignas(32) f32 F[6][2][8];
-    struct prefetch pf = ch->prefetch;
+    struct prefetch *const pf = ch->prefetch;
     u32 share = 0;
     bool first = ch->first;
     for (u32 c = 0; c < C; c++)

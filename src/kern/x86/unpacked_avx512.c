@@ -85,7 +85,7 @@ ALWAYS_INLINE void unpacked(const u32 C, const enum form form, const struct chun
     const u32 halves = form == FORM_256_HALVES ? 2 : 1, dwords = 8 / halves;
     const struct tile *tile = ch->tile;
     const __m128i shift UNUSED = _mm_cvtsi32_si128((i32)bias_shift);
-    struct prefetch pf = ch->prefetch;
+    struct prefetch *const pf = ch->prefetch;
     u32 share = 0;
     bool first = ch->first;
     ROWS(DECLARE_ROW)
