@@ -10,27 +10,23 @@
     FINISH_ROW(c, A, b, dw)                                                                                   \
     if ((c) < C)                                                                                             \
         F##c = _mm512_fmadd_ps(m, _mm512_set1_ps(ACT(c, b)->s), F##c);
-/* All outputs are read before one is written: rows that repeat the last one must not add twice. */
 #define ADD_F_ROW(c, b)                                                                                      \
-    __m512 acc##c UNUSED = _mm512_setzero_ps();                                                              \
     if ((c) < C) {                                                                                           \
-        if (!first)                                                                                          \
-            acc##c = _mm512_maskz_loadu_ps(ch->mask[0], out##c);                                             \
-        acc##c = _mm512_fmadd_ps(F##c, _mm512_set1_ps(ACT(c, b)->d), acc##c);                                \
+        __m512 acc_ = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(ch->mask[0], out##c);              \
+        acc_ = _mm512_fmadd_ps(F##c, _mm512_set1_ps(ACT(c, b)->d), acc_);                                    \
+        _mm512_mask_storeu_ps(out##c, ch->mask[0], acc_);                                                    \
         F##c = _mm512_setzero_ps();                                                                          \
     }
-#define STORE_ACC_ROW(c, unused)                                                                             \
-    if ((c) < C)                                                                                             \
-        _mm512_mask_storeu_ps(out##c, ch->mask[0], acc##c);
 
-/* fused_X_C for C = 1, 2, 3, 4, 6; 5 rows run as 6. */
-#define INSTANCES(X) INSTANCE(X, 1) INSTANCE(X, 2) INSTANCE(X, 3) INSTANCE(X, 4) INSTANCE(X, 6)
+/* fused_X_C for C = 1..6 */
+#define INSTANCES(X) INSTANCE(X, 1) INSTANCE(X, 2) INSTANCE(X, 3) INSTANCE(X, 4) INSTANCE(X, 5) INSTANCE(X, 6)
 #define DISPATCH(X)                                                                                          \
     switch (c->rows) {                                                                                       \
     case 1: fused_##X##_1(c); break;                                                                         \
     case 2: fused_##X##_2(c); break;                                                                         \
     case 3: fused_##X##_3(c); break;                                                                         \
     case 4: fused_##X##_4(c); break;                                                                         \
+    case 5: fused_##X##_5(c); break;                                                                         \
     default: fused_##X##_6(c); break;                                                                        \
     }                                                                                                        \
     break;
@@ -45,7 +41,6 @@
         for (u32 b = 0; b < ch->n_blocks; b += 8, T += DWORDS_##X) {                                         \
             DECODE_##X(T, b)                                                                                 \
             ROWS(ADD_F_ROW, b)                                                                               \
-            ROWS(STORE_ACC_ROW, 0)                                                                           \
             first = false;                                                                                   \
         }                                                                                                    \
     }                                                                                                        \

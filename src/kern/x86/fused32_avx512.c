@@ -10,16 +10,19 @@
     if ((c) < C)                                                                                             \
         F##c = _mm512_fmadd_ps(m, _mm512_set1_ps(ACT(c, b)->s), F##c);
 
-/* fused_X_C for C = 1, 2, 3, 4, 6, 8; 5 and 7 rows run as 6 and 8. */
-#define INSTANCES(X) INSTANCE(X, 1) INSTANCE(X, 2) INSTANCE(X, 3) INSTANCE(X, 4) INSTANCE(X, 6) INSTANCE(X, 8)
+/* fused_X_C for C = 1..8 */
+#define INSTANCES(X)                                                                                         \
+    INSTANCE(X, 1)                                                                                           \
+    INSTANCE(X, 2) INSTANCE(X, 3) INSTANCE(X, 4) INSTANCE(X, 5) INSTANCE(X, 6) INSTANCE(X, 7) INSTANCE(X, 8)
 #define DISPATCH(X)                                                                                          \
     switch (c->rows) {                                                                                       \
     case 1: fused_##X##_1(c); break;                                                                         \
     case 2: fused_##X##_2(c); break;                                                                         \
     case 3: fused_##X##_3(c); break;                                                                         \
     case 4: fused_##X##_4(c); break;                                                                         \
-    case 5:                                                                                                  \
+    case 5: fused_##X##_5(c); break;                                                                         \
     case 6: fused_##X##_6(c); break;                                                                         \
+    case 7: fused_##X##_7(c); break;                                                                         \
     default: fused_##X##_8(c); break;                                                                        \
     }                                                                                                        \
     break;

@@ -14,11 +14,9 @@
 #define ACT(c, b) ((const struct kern_act_block *)(const void *)(p##c + 48 * (size_t)(b)))
 #define ACT_4(c, b, g) _mm512_set1_epi32((i32)load_u32(ACT(c, b)->q + 4 * (g)))
 
-/* Rows past the last one repeat it: they compute and store the same values again. */
 #define DECLARE_ROW(c, unused)                                                                               \
-    const size_t row##c = (c) < C ? MIN((u32)(c), ch->rows - 1) : 0;                                         \
-    const u8 *const p##c UNUSED = (const u8 *)(ch->a + row##c * ch->a_stride);                               \
-    f32 *const out##c UNUSED = ch->out + row##c * ch->ldo;                                                   \
+    const u8 *const p##c UNUSED = (const u8 *)(ch->a + (c)*ch->a_stride);                                    \
+    f32 *const out##c UNUSED = ch->out + (c)*ch->ldo;                                                        \
     __m512i I##c UNUSED = _mm512_setzero_si512(), J##c UNUSED = _mm512_setzero_si512();                      \
     __m512 F##c UNUSED = _mm512_setzero_ps();
 
