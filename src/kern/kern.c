@@ -22,6 +22,7 @@ const struct kern kern_ref = {
     .softcap = ref_softcap,
     .logsumexp = ref_logsumexp,
     .above = ref_above,
+    .maxima = ref_maxima,
 };
 
 const struct kern kern_avx2 = {
@@ -43,6 +44,7 @@ const struct kern kern_avx2 = {
     .softcap = avx2_softcap,
     .logsumexp = avx2_logsumexp,
     .above = avx2_above,
+    .maxima = avx2_maxima,
 };
 
 const struct kern kern_avxvnni = {
@@ -64,6 +66,7 @@ const struct kern kern_avxvnni = {
     .softcap = avx2_softcap,
     .logsumexp = avx2_logsumexp,
     .above = avx2_above,
+    .maxima = avx2_maxima,
 };
 
 const struct kern kern_avx512 = {
@@ -85,6 +88,7 @@ const struct kern kern_avx512 = {
     .softcap = avx512_softcap,
     .logsumexp = avx512_logsumexp,
     .above = avx512_above,
+    .maxima = avx512_maxima,
 };
 
 enum status kern_open(const char *name, const struct kern **out, struct err *err) {

@@ -115,6 +115,9 @@ struct kern_attend {
 };
 
 /* ---------------------------------------------------------------- the table */
+/* Values of a row of logits that share a maximum. */
+#define KERN_MAXIMA 64u
+
 struct kern {
     const char *name; /* "ref", "avx2", "avxvnni", "avx512" */
 
@@ -180,6 +183,9 @@ struct kern {
     /* Appends the indices of all x[i] >= threshold to out (ascending), at most cap; returns how many
      * there are in all (may be > cap). For top-k without sorting. */
     u32 (*above)(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap);
+    /* out [DIV_CEIL(n, KERN_MAXIMA)]: the largest of each KERN_MAXIMA values, -inf if there are only NaN; of zeros
+     * either one. One pass that later searches start from. */
+    void (*maxima)(const f32 *x, u32 n, f32 *out);
 };
 
 /* name NULL or "": the fastest this processor runs; else "ref", "avx2", "avxvnni" or "avx512", ERR_UNSUPPORTED with

@@ -65,7 +65,8 @@ static inline u16 kern_q8_scale(f32 amax) {
     void tier##_attend_finish(const f32 *o, f32 l, u32 head_dim, f32 *out);                                  \
     void tier##_softcap(f32 *x, u32 n, f32 softcap);                                                         \
     void tier##_logsumexp(const f32 *x, u32 n, f32 *max, f64 *lse);                                          \
-    u32 tier##_above(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap);
+    u32 tier##_above(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap);                                 \
+    void tier##_maxima(const f32 *x, u32 n, f32 *out);
 
 KERN_DECLARE(ref)
 KERN_DECLARE(avx2)

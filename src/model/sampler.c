@@ -34,9 +34,16 @@ struct candidate {
 
 struct scratch {
     f32 *x;              /* [n_vocab] logits after penalties and mask */
-    u32 *ids;            /* [n_vocab] */
+    f32 *maxima;         /* [blocks] of the row that is searched */
+    u32 *blocks;         /* [blocks] */
     u32 *allowed;        /* [n_vocab] tokens of x, if there is a mask */
     struct candidate *c; /* [n_vocab] */
+};
+
+/* Logits and the largest of each KERN_MAXIMA of them: what is searched for lies in few blocks. */
+struct row {
+    const f32 *x, *maxima;
+    u32 n, n_blocks;
 };
 
 /* --- random --- */
@@ -144,7 +151,8 @@ void sampler_rollback(struct sampler *s, u32 snapshot) {
 
 /* --- logits after penalties and mask --- */
 size_t sampler_scratch_bytes(u32 n_vocab) {
-    return (size_t)n_vocab * (sizeof(struct candidate) + 2 * sizeof(u32) + sizeof(f32)) + 64;
+    return (size_t)n_vocab * (sizeof(struct candidate) + sizeof(u32) + sizeof(f32)) +
+           (size_t)DIV_CEIL(n_vocab, KERN_MAXIMA) * (sizeof(f32) + sizeof(u32)) + 64;
 }
 
 static struct scratch scratch_at(void *mem, u32 n_vocab) {
@@ -152,8 +160,9 @@ static struct scratch scratch_at(void *mem, u32 n_vocab) {
     u8 *at = (u8 *)ALIGN_UP((uintptr_t)mem, 64);
     t.c = (struct candidate *)(void *)at;
     t.x = (f32 *)(void *)(t.c + n_vocab);
-    t.ids = (u32 *)(void *)(t.x + n_vocab);
-    t.allowed = t.ids + n_vocab;
+    t.maxima = t.x + n_vocab;
+    t.blocks = (u32 *)(void *)(t.maxima + DIV_CEIL(n_vocab, KERN_MAXIMA));
+    t.allowed = t.blocks + DIV_CEIL(n_vocab, KERN_MAXIMA);
     return t;
 }
 
@@ -193,34 +202,21 @@ static u32 pack(const f32 *in, u32 n_vocab, const u32 *mask, f32 *out, u32 *toke
 }
 
 /* --- selection --- */
+static struct row row_of(const struct kern *k, const f32 *x, u32 n, const struct scratch *t) {
+    k->maxima(x, n, t->maxima);
+    return (struct row){x, t->maxima, n, DIV_CEIL(n, KERN_MAXIMA)};
+}
+
 /* The largest value, and the lowest index that has it. NaN is never chosen unless there is nothing else. */
-#define LANES 16u
-static u32 argmax(const f32 *x, u32 n, f32 *max) {
-    f32 lane[LANES];
-    u32 best_block = 0, i = 0;
-    f32 best = -INFINITY;
-    for (; i + 1024 <= n; i += 1024) {
-        for (u32 j = 0; j < LANES; j++)
-            lane[j] = -INFINITY;
-        for (u32 k = 0; k < 1024; k += LANES)
-            for (u32 j = 0; j < LANES; j++)
-                lane[j] = x[i + k + j] > lane[j] ? x[i + k + j] : lane[j];
-        for (u32 j = 1; j < LANES; j++)
-            lane[0] = lane[j] > lane[0] ? lane[j] : lane[0];
-        if (lane[0] > best) {
-            best = lane[0];
-            best_block = i;
-        }
-    }
-    for (; i < n; i++)
-        if (x[i] > best) {
-            best = x[i];
-            best_block = i;
-        }
-    *max = best;
-    for (u32 k = best_block; k < n; k++)
-        if (x[k] == best)
-            return k;
+static u32 argmax(const struct row *r, f32 *max) {
+    u32 best = 0;
+    for (u32 b = 1; b < r->n_blocks; b++)
+        if (r->maxima[b] > r->maxima[best])
+            best = b;
+    *max = r->maxima[best];
+    for (u32 i = best * KERN_MAXIMA; i < r->n; i++)
+        if (r->x[i] == *max)
+            return i;
     return 0;
 }
 
@@ -265,21 +261,28 @@ static void sort(struct candidate *c, u32 n, order_fn *before) {
     }
 }
 
-static u32 take_above(const struct kern *k, const f32 *x, u32 n, f32 threshold, struct scratch *t) {
-    u32 m = k->above(x, n, threshold, t->ids, n);
-    for (u32 i = 0; i < m; i++)
-        t->c[i] = (struct candidate){.id = t->ids[i], .x = x[t->ids[i]]};
+static u32 take_above(const struct kern *k, const struct row *r, f32 threshold, struct scratch *t) {
+    u32 m = 0, n_blocks = k->above(r->maxima, r->n_blocks, threshold, t->blocks, r->n_blocks);
+    for (u32 b = 0; b < n_blocks; b++) {
+        u32 hits[KERN_MAXIMA], first = t->blocks[b] * KERN_MAXIMA;
+        u32 n_hits = k->above(r->x + first, MIN(r->n - first, KERN_MAXIMA), threshold, hits, KERN_MAXIMA);
+        for (u32 i = 0; i < n_hits; i++)
+            t->c[m++] = (struct candidate){.id = first + hits[i], .x = r->x[first + hits[i]]};
+    }
     return m;
 }
 
 /* Up to `want` best in order; values that are -inf or NaN do not count. Looks for a threshold that few more
- * than that reach; *width is its distance from the maximum, in: where to start, out: what was found. */
-static u32 select_best(const struct kern *k, const f32 *x, u32 n, u32 want, f32 max, f32 *width,
+ * than that reach; *width is its distance from the maximum, in: where to start, out: what was found. Where as
+ * many blocks reach it as values are wanted, enough values do. */
+static u32 select_best(const struct kern *k, const struct row *r, u32 want, f32 max, f32 *width,
                        struct scratch *t) {
     f32 low = 0, high = INFINITY, w = *width; /* fewer than want are within low of the maximum */
-    u32 enough = 2 * want + 64;
+    bool by_block = want <= r->n_blocks / 4;
+    u32 enough = want + (by_block ? want / 8 + 8 : want + 64);
     for (u32 tries = 0; tries < 40 && w < 1e6f; tries++) {
-        u32 m = k->above(x, n, max - w, t->ids, 0);
+        u32 m = by_block ? k->above(r->maxima, r->n_blocks, max - w, NULL, 0)
+                         : k->above(r->x, r->n, max - w, NULL, 0);
         if (m >= want)
             high = w;
         else
@@ -291,15 +294,15 @@ static u32 select_best(const struct kern *k, const f32 *x, u32 n, u32 want, f32 
     }
     if (high < INFINITY)
         *width = high;
-    u32 m = take_above(k, x, n, high < INFINITY ? max - high : -FLT_MAX, t);
+    u32 m = take_above(k, r, high < INFINITY ? max - high : -FLT_MAX, t);
     sort(t->c, m, better);
     return MIN(m, want);
 }
 
-static u32 take_all(const f32 *x, u32 n, struct scratch *t) {
-    for (u32 i = 0; i < n; i++)
-        t->c[i] = (struct candidate){.id = i, .x = x[i]};
-    return n;
+static u32 take_all(const struct row *r, struct scratch *t) {
+    for (u32 i = 0; i < r->n; i++)
+        t->c[i] = (struct candidate){.id = i, .x = r->x[i]};
+    return r->n;
 }
 
 /* Probabilities of n candidates relative to the largest logit; returns their sum. */
@@ -351,15 +354,15 @@ static u32 keep_top_p(struct candidate *c, u32 n, f64 top_p, f64 total) {
 }
 
 /* Without top_k: candidates from the top down until they hold top_p of the mass of all. */
-static u32 select_mass(const struct kern *k, const f32 *x, u32 n, f32 max, f64 top_p, struct scratch *t) {
+static u32 select_mass(const struct kern *k, const struct row *r, f32 max, f64 top_p, struct scratch *t) {
     f32 ignored;
     f64 lse;
-    k->logsumexp(x, n, &ignored, &lse);
+    k->logsumexp(r->x, r->n, &ignored, &lse);
     f64 total = fm_exp(lse);
     u32 m = 0;
     for (f32 width = 8; width < 128;
          width *= 2) { /* at the last one less than e^-64 of each is missing: all */
-        m = take_above(k, x, n, max - width, t);
+        m = take_above(k, r, max - width, t);
         if (weigh(t->c, m, max, 1) >= top_p * total)
             break;
     }
@@ -368,21 +371,20 @@ static u32 select_mass(const struct kern *k, const f32 *x, u32 n, f32 max, f64 t
 }
 
 /* Candidates after all filters. Best first if any filter was on, else in order of ids. */
-static u32 filter(struct sampler *s, const struct kern *k, const f32 *x, u32 n_x, f32 max,
-                  struct scratch *t) {
+static u32 filter(struct sampler *s, const struct kern *k, const struct row *r, f32 max, struct scratch *t) {
     const struct gen_sampling *p = &s->p;
     bool typical = p->typical_p < 1, top_p = p->top_p < 1;
     u32 n;
-    if (p->top_k > 0 && (u32)p->top_k < n_x) {
-        n = select_best(k, x, n_x, (u32)p->top_k, max, &s->width_hint, t);
+    if (p->top_k > 0 && (u32)p->top_k < r->n) {
+        n = select_best(k, r, (u32)p->top_k, max, &s->width_hint, t);
     } else if (top_p && !typical) {
-        n = select_mass(k, x, n_x, max, MAX(0.0, (f64)p->top_p), t);
+        n = select_mass(k, r, max, MAX(0.0, (f64)p->top_p), t);
         top_p = false;
     } else if (p->min_p > 0 && !typical) {
-        n = take_above(k, x, n_x, max + (f32)fm_log(MIN(1.0, (f64)p->min_p)), t);
+        n = take_above(k, r, max + (f32)fm_log(MIN(1.0, (f64)p->min_p)), t);
         sort(t->c, n, better);
     } else {
-        n = take_all(x, n_x, t);
+        n = take_all(r, t);
     }
     if (typical)
         n = keep_typical(t->c, n, max, MAX(0.0, (f64)p->typical_p));
@@ -421,7 +423,8 @@ static void fill_logprobs(const struct kern *k, const f32 *logits, u32 n_vocab, 
     out->n_top = MIN(MIN(n_top, (u32)ARRAY_LEN(out->top)), n_vocab);
     if (out->n_top == 0)
         return;
-    out->n_top = select_best(k, logits, n_vocab, out->n_top, max, &width, t);
+    struct row r = row_of(k, logits, n_vocab, t);
+    out->n_top = select_best(k, &r, out->n_top, max, &width, t);
     for (u32 i = 0; i < out->n_top; i++) {
         out->top[i].token = t->c[i].id;
         out->top[i].logprob = (f32)((f64)t->c[i].x - (f64)max - lse);
@@ -444,9 +447,10 @@ void sampler_pick(struct sampler *s, const struct kern *k, const f32 *logits, u3
         n = pack(x, n, mask, t.x, t.allowed);
         x = t.x;
     }
-    chosen = argmax(x, n, &max); /* the first if no logit is a number: any token will do, if it is allowed */
+    struct row r = row_of(k, x, n, &t);
+    chosen = argmax(&r, &max); /* the first if no logit is a number: any token will do, if it is allowed */
     if (s->p.temperature > 0 && max > -INFINITY && max < INFINITY)
-        chosen = draw(s, t.c, filter(s, k, x, n, max, &t), position);
+        chosen = draw(s, t.c, filter(s, k, &r, max, &t), position);
     out->token = mask ? t.allowed[chosen] : chosen;
     if (want_logprob || n_top)
         fill_logprobs(k, logits, s->n_vocab, n_top, &t, out);

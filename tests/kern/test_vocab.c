@@ -92,10 +92,41 @@ static void above_finds_all(void **state) {
     }
 }
 
+/* Goal: the largest of each block is that of a plain scan, NaN aside; nothing is written behind them. */
+static void maxima_are_right(void **state) {
+    (void)state;
+    const struct kern *tiers[3] = {&kern_ref};
+    u32 n_tiers = 1 + tiers_here(tiers + 1);
+    for (u32 i = 0; i < ARRAY_LEN(lengths); i++) {
+        for (u32 kind = 0; kind < 6; kind++) {
+            u64 rng = 1 + i * 10 + kind;
+            u32 n = lengths[i], n_blocks = DIV_CEIL(n, KERN_MAXIMA);
+            f32 *x = guard_alloc(n * sizeof(f32), 4 * (i % 16));
+            fill_logits(&rng, x, n, kind);
+            if (kind == 5)
+                for (u32 k = 0; k < MIN(n, 130u); k++)
+                    x[k] = nan_with(k); /* whole blocks of them */
+            for (u32 t = 0; t < n_tiers; t++) {
+                f32 *out = guard_alloc(n_blocks * sizeof(f32), 4);
+                tiers[t]->maxima(x, n, out);
+                for (u32 b = 0; b < n_blocks; b++) {
+                    f32 want = -INFINITY;
+                    for (u32 k = b * KERN_MAXIMA; k < MIN(n, (b + 1) * KERN_MAXIMA); k++)
+                        want = fmaxf(want, x[k]);
+                    assert_true(out[b] == want);
+                }
+                guard_free(out);
+            }
+            guard_free(x);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logsumexp_is_right),
         cmocka_unit_test(above_finds_all),
+        cmocka_unit_test(maxima_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,3 +38,12 @@ u32 ref_above(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap) {
     }
     return found;
 }
+
+void ref_maxima(const f32 *x, u32 n, f32 *out) {
+    for (u32 i = 0; i < n; i += KERN_MAXIMA) {
+        f32 max = -INFINITY;
+        for (u32 k = i; k < MIN(i + KERN_MAXIMA, n); k++)
+            max = x[k] > max ? x[k] : max;
+        out[i / KERN_MAXIMA] = max;
+    }
+}

@@ -60,3 +60,8 @@ u32 TIER(above)(const f32 *x, u32 n, f32 threshold, u32 *out, u32 cap) {
     }
     return found;
 }
+
+void TIER(maxima)(const f32 *x, u32 n, f32 *out) {
+    for (u32 i = 0; i < n; i += KERN_MAXIMA)
+        out[i / KERN_MAXIMA] = row_max(x + i, MIN(n - i, KERN_MAXIMA));
+}

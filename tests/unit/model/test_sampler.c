@@ -71,6 +71,15 @@ static int by_key(const void *pa, const void *pb) {
     return a->key < b->key ? -1 : a->key > b->key ? 1 : by_x(pa, pb);
 }
 
+/* Best first; what is no number last. */
+static const f32 *wide_logits;
+static int by_wide(const void *pa, const void *pb) {
+    u32 a = *(const u32 *)pa, b = *(const u32 *)pb;
+    f32 x = isnan(wide_logits[a]) ? -INFINITY : wide_logits[a],
+        y = isnan(wide_logits[b]) ? -INFINITY : wide_logits[b];
+    return x > y ? -1 : x < y ? 1 : a < b ? -1 : 1;
+}
+
 static u32 normalize(struct entry *e, u32 n, long double temperature) {
     long double sum = 0;
     for (u32 i = 0; i < n; i++)
@@ -336,6 +345,51 @@ static void penalties(void **state) {
     sampler_free(s);
 }
 
+/* Goal: of a large vocabulary with many equal values and some that are no numbers, top_k keeps the best,
+ * lower ids first; the alternatives are the best 20 in order. */
+#define WIDE 50000u
+static void wide_rows(void **state) {
+    (void)state;
+    static const i32 ks[] = {1, 7, 40, 195, 196, 2000};
+    static f32 x[WIDE];
+    static u32 rank[WIDE], sorted[WIDE];
+    u64 random = 99;
+    const struct kern *best;
+    struct err err;
+    assert_int_equal(kern_open(NULL, &best, &err), OK);
+    void *scratch = xmalloc(sampler_scratch_bytes(WIDE));
+    for (u32 i = 0; i < WIDE; i++)
+        x[i] = i % 97 == 5 ? NAN : roundf((f32)(next_random(&random) % 4000) * 0.25f) * 0.01f;
+    wide_logits = x;
+    for (u32 i = 0; i < WIDE; i++)
+        sorted[i] = i;
+    qsort(sorted, WIDE, sizeof *sorted, by_wide);
+    for (u32 i = 0; i < WIDE; i++)
+        rank[sorted[i]] = i;
+    for (u32 i = 0; i < ARRAY_LEN(ks); i++) {
+        struct gen_sampling p = plain;
+        u32 n_seen = 0, top_k = (u32)ks[i];
+        static bool seen[WIDE];
+        memset(seen, 0, sizeof seen);
+        p.top_k = ks[i];
+        p.temperature = 100;
+        struct sampler *s = sampler_new(&p, WIDE);
+        for (u32 pos = 0; pos < 1000; pos++) {
+            struct sampler_pick out;
+            bool alternatives = pos == 0;
+            sampler_pick(s, best, x, pos, NULL, alternatives ? 20 : 0, alternatives, scratch, &out);
+            assert_true(rank[out.token] < top_k);
+            n_seen += !seen[out.token];
+            seen[out.token] = true;
+            for (u32 j = 0; alternatives && j < 20; j++)
+                assert_int_equal(out.top[j].token, sorted[j]);
+        }
+        assert_true(n_seen >= MIN(top_k, 60u));
+        sampler_free(s);
+    }
+    free(scratch);
+}
+
 /* A draw depends on seed, position and accepted tokens alone: not on earlier draws, rollbacks, the kernels'
  * tier, or what the scratch held. */
 static void invariance(void **state) {
@@ -406,6 +460,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(random_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(greedy, setup, teardown),
         cmocka_unit_test_setup_teardown(no_numbers, setup, teardown),
+        cmocka_unit_test(wide_rows),
         cmocka_unit_test_setup_teardown(masks, setup, teardown),
         cmocka_unit_test_setup_teardown(penalties, setup, teardown),
         cmocka_unit_test_setup_teardown(invariance, setup, teardown),
