@@ -142,6 +142,8 @@ void handle_ps(struct call *c) {
     json_key(b, "verified"), json_u64(b, s->n_drafts_total);
     json_key(b, "drawn"), json_u64(b, s->n_agreed_total);
     json_key(b, "lost_duration"), json_u64(b, s->drafts_lost_ns_total);
+    json_key(b, "draft_passes"), json_u64(b, s->n_draft_passes_total);
+    json_key(b, "draft_duration"), json_u64(b, s->draft_ns_total);
     json_close(b, '}');
     json_close(b, '}');
     call_reply(c, NATIVE_TYPE);

@@ -79,6 +79,8 @@ void engine_send_state(struct engine *en) {
         .n_drafts_total = s.n_drafts_total,
         .n_agreed_total = s.n_agreed_total,
         .drafts_lost_ns_total = s.drafts_lost_ns_total,
+        .n_draft_passes_total = s.n_draft_passes_total,
+        .draft_ns_total = s.draft_ns_total,
         .n_parked_total = s.n_parked_total,
         .tokens_per_s = s.tokens_per_s,
     };

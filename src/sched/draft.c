@@ -126,6 +126,8 @@ const struct smodel *sdraft_model(const struct sched *s, const struct smodel *m)
 }
 
 void sdraft_charge(struct sched *s, const struct smodel *m, const struct sched_step *step) {
+    s->n_draft_passes_total += step->n_draft_passes;
+    s->draft_ns_total += step->draft_ns;
     struct smodel *d = step->n_draft_passes ? smodel_find(s, m->draft_id) : NULL;
     if (!d)
         return;

@@ -184,6 +184,7 @@ struct sched {
     u32 n_refused_waiting; /* refused since then: who comes back finds them in front */
     u64 n_parked_total, n_rejected_total, n_steps_total;
     u64 n_rows_total, steps_ns_total, n_drafts_total, n_agreed_total;
+    u64 n_draft_passes_total, draft_ns_total;
     f64 drafts_lost_ns_total;
     f64 tokens_recent, ns_recent;
 };

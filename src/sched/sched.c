@@ -199,6 +199,8 @@ void sched_state(const struct sched *s, struct sched_state *out) {
         .n_drafts_total = s->n_drafts_total,
         .n_agreed_total = s->n_agreed_total,
         .drafts_lost_ns_total = (u64)s->drafts_lost_ns_total,
+        .n_draft_passes_total = s->n_draft_passes_total,
+        .draft_ns_total = s->draft_ns_total,
         .tokens_per_s = s->ns_recent > 0 ? s->tokens_recent / s->ns_recent * NS_PER_S : 0,
     };
     for (u32 i = 0; i < s->n_models; i++) {

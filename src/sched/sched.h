@@ -216,6 +216,7 @@ struct sched_state {
     u64 n_rows_total, steps_ns_total;   /* of all steps */
     u64 n_drafts_total, n_agreed_total; /* guessed tokens that got a row; those that were drawn */
     u64 drafts_lost_ns_total;           /* what the others cost, by the learned cost of a row */
+    u64 n_draft_passes_total, draft_ns_total; /* of draft models */
     f64 tokens_per_s;                   /* generated, over the last seconds of work */
 };
 

@@ -301,6 +301,8 @@ static void io_state(struct io *io, struct wire_state *s) {
     io_u64(io, &s->n_drafts_total);
     io_u64(io, &s->n_agreed_total);
     io_u64(io, &s->drafts_lost_ns_total);
+    io_u64(io, &s->n_draft_passes_total);
+    io_u64(io, &s->draft_ns_total);
 }
 
 static void io_message_body(struct io *io, struct wire_message *m) {

@@ -70,6 +70,7 @@ struct wire_state {
         i64 expires_in_ns; /* from now; INT64_MAX = for ever; 0 = in use */
     } models[64];
     u64 n_rows_total, steps_ns_total, n_drafts_total, n_agreed_total, drafts_lost_ns_total; /* see sched_state */
+    u64 n_draft_passes_total, draft_ns_total;
 };
 #define WIRE_MODELS_MAX 64u
 

@@ -532,6 +532,8 @@ struct fixture *fixture_open(const struct api_config *config) {
         .n_drafts_total = 9,
         .n_agreed_total = 5,
         .drafts_lost_ns_total = 70,
+        .n_draft_passes_total = 4,
+        .draft_ns_total = 800,
         .n_models = 4,
         .models = {{.model_id = 2, .weights_bytes = 5, .kv_bytes = 6, .expires_in_ns = 1000000000},
                    {.model_id = 1, .weights_bytes = 50, .kv_bytes = 20, .expires_in_ns = INT64_MAX},

@@ -74,7 +74,7 @@ static u32 all_messages(struct wire_message *out) {
     out[n++] = (struct wire_message){.type = WIRE_EXPIRE, .expire = {7, 300}};
     out[n++] = (struct wire_message){.type = WIRE_LIMITS, .limits = {1ull << 33, 2}};
     out[n] = (struct wire_message){.type = WIRE_STATE};
-    out[n++].state = (struct wire_state){1, 2, 3, 4, 5, 6, 7, 8, 9, 1.5, 2, {{1, true, 2, 3, 4, 5, 6}, {2, false, 0, 0, 1, 1, INT64_MAX}}, 10, 11, 12, 13, 14};
+    out[n++].state = (struct wire_state){1, 2, 3, 4, 5, 6, 7, 8, 9, 1.5, 2, {{1, true, 2, 3, 4, 5, 6}, {2, false, 0, 0, 1, 1, INT64_MAX}}, 10, 11, 12, 13, 14, 15, 16};
     return n;
 }
 
