@@ -15,10 +15,12 @@
 #define TRIED_FIRST 2.0
 /* ...of which so many came true. */
 #define AGREED_FIRST 1.0
+/* ...and of those of a draft model, that somebody has chosen. */
+#define AGREED_FIRST_MODEL 1.5
 /* An observation counts half after about 10. */
 #define DRAFT_FADE 0.93
-/* While a draft model isn't asked nothing is learned of it; what is known fades, half in about 70 tokens,
- * until it is worth another try. */
+/* Of guesses that aren't made nothing is learned; what is known fades, half in about 70 tokens, until they
+ * are worth another try: those of a draft model while it isn't asked, those from the text while it is. */
 #define UNASKED_FADE 0.99
 /* Rows of a step with drafts: one tile of logits. The next row would read the output matrix once more, and
  * from about there on steps are bound by compute. */
@@ -28,7 +30,10 @@
 
 /* ---------------------------------------------------------------- how often guesses come true */
 
-static f64 chance_of(const struct chance *c) { return (AGREED_FIRST + c->agreed) / (TRIED_FIRST + c->tried); }
+static f64 chance_of(const struct sreq *r, bool drafted) {
+    const struct chance *c = &r->chances[drafted];
+    return ((drafted ? AGREED_FIRST_MODEL : AGREED_FIRST) + c->agreed) / (TRIED_FIRST + c->tried);
+}
 
 static void learn(struct chance *c, bool agreed) {
     c->tried = c->tried * DRAFT_FADE + 1;
@@ -61,7 +66,8 @@ void sdraft_take(struct sreq *r, const struct sched_result *res) {
 }
 
 bool sdraft_text_first(const struct sreq *r) {
-    return chance_of(&r->chances[false]) >= chance_of(&r->chances[true]);
+    const struct chance *text = &r->chances[false]; /* unknown: as good as those, and free */
+    return (AGREED_FIRST_MODEL + text->agreed) / (TRIED_FIRST + text->tried) >= chance_of(r, true);
 }
 
 static f64 power(f64 p, u32 n) {
@@ -92,7 +98,7 @@ static bool add_draft(struct sched *s, const struct scost *c, struct planned *p,
     struct sreq *r = p->request;
     if (r->n_draft <= p->n_drafts)
         return false;
-    f64 gain = power(chance_of(&r->chances[r->drafted]), p->n_drafts + 1);
+    f64 gain = power(chance_of(r, r->drafted), p->n_drafts + 1);
     bool pays = gain * scost_step_ns(c, size->n_rows) > DRAFT_MARGIN * size->n_expected * c->per_row_ns;
     if (!pays && !s->config.draft_force)
         return false;
@@ -156,7 +162,7 @@ static u32 guesses_worth(const struct sched *s, const struct smodel *m, const st
     for (u32 k = 1; k <= LIMIT_DRAFT && s->n_planned + n * k <= DRAFT_ROWS_MAX; k++) {
         for (u32 i = 0; i < s->n_planned; i++)
             if (may_ask(m, s->planned[i].request))
-                n_expected += power(chance_of(&s->planned[i].request->chances[true]), k);
+                n_expected += power(chance_of(s->planned[i].request, true), k);
         f64 rate = n_expected / (base_ns + k * each_ns);
         if (rate > best_rate) {
             best_rate = rate;
@@ -178,8 +184,8 @@ static void want_guesses(struct sched *s, const struct smodel *m, const struct s
         if (!may_ask(m, r))
             continue;
         s->planned[i].n_wanted = MIN(worth, r->tokens_max - r->n_tokens - 2);
-        if (worth == 0)
-            forget(&r->chances[true]);
+        if (worth == 0 || r->drafted)
+            forget(&r->chances[worth == 0]);
     }
 }
 

@@ -244,7 +244,7 @@ static void test_what_it_costs(void **state_) {
                 if (crowds[k] > 8)
                     assert_int_equal(run.n_wanted, 0);
                 if (percents[p] == 95 && crowds[k] == 1)
-                    assert_true(cost < (d == 0 ? 0.45 : d == 1 ? 0.75 : 1.04));
+                    assert_true(cost < (d == 0 ? 0.4 : d == 1 ? 0.65 : 1.01));
             }
 }
 
