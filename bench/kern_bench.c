@@ -89,7 +89,7 @@ static void figure_print(const struct options *o, u8 *arena, enum quant_type typ
     struct kern_acts a;
     kern_acts_at(&a, kind, rows, K, x, mem);
     if (kind != KERN_ACT_F32)
-        o->kern->quantize(&a, x, K, 0, rows);
+        o->kern->quantize(&a, 0, rows, 0, K);
 
     /* A repetition multiplies as many slices in a row as make REPETITION_BYTES, as a model's matrices follow
      * each other; then the same number of bytes behind them is only read. */

@@ -46,7 +46,7 @@ struct kern_acts {
     enum kern_act kind;
     u32 K;                         /* columns, a multiple of 32; for F32 of 16 (there are models with 176) */
     u32 rows;
-    const f32 *x;                  /* F32: [rows][K] */
+    const f32 *x;                  /* [rows][K] */
     struct kern_act_block *blocks; /* Q8*: [rows][K/32]; Q8_256: K is a multiple of 256 */
 };
 
@@ -54,7 +54,7 @@ struct kern_acts {
 enum kern_act kern_act_kind(enum quant_type type, bool force_f32);
 /* Bytes for the arrays of a matrix of this format (0 for F32: the row itself is used). */
 size_t kern_acts_bytes(enum kern_act kind, u32 rows, u32 K);
-/* Points a's arrays into mem (64-byte aligned, kern_acts_bytes large). x is kept for F32. */
+/* Points a's arrays into mem (64-byte aligned, kern_acts_bytes large). */
 void kern_acts_at(struct kern_acts *a, enum kern_act kind, u32 rows, u32 K, const f32 *x, void *mem);
 
 /* ---------------------------------------------------------------- weights, in place */
@@ -121,8 +121,8 @@ struct kern_attend {
 struct kern {
     const char *name; /* "ref", "avx2", "avxvnni", "avx512" */
 
-    /* Quantizes rows row0..row1-1 of x (f32, row m at x + m * ldx) into a (kind Q8 or Q8_256). */
-    void (*quantize)(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);
+    /* Quantizes columns k0..k1-1 (multiples of 32; Q8_256: of 256) of a->x, rows row0..row1-1, into a's blocks. */
+    void (*quantize)(const struct kern_acts *a, u32 row0, u32 row1, u32 k0, u32 k1);
 
     /* out[m][n] = sum over k of act[m][k] * w[n][k], for m in 0..a->rows-1 and n in n0..n1-1; out is
      * [rows][ldo], indexed by the absolute n. n0 is a multiple of 32, n1 too unless it is w->N.

@@ -47,7 +47,7 @@ static inline u16 kern_q8_scale(f32 amax) {
 #define KERN_BF16_NAN 0x7fc0u
 
 #define KERN_DECLARE(tier)                                                                                   \
-    void tier##_quantize(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1);           \
+    void tier##_quantize(const struct kern_acts *a, u32 row0, u32 row1, u32 k0, u32 k1);                     \
     void tier##_matmul(const struct kern_mat *w, u32 n0, u32 n1, const struct kern_acts *a, f32 *out,        \
                        size_t ldo, void *scratch, const u8 *next);                                           \
     void tier##_embed(const struct kern_mat *w, u32 row, f32 *out);                                          \

@@ -98,6 +98,10 @@ static void finish_item(const struct walk *w, const struct item *it, const f32 *
         model->config.kern->attend_finish(o + (size_t)i * hd, l[i], hd,
                                           w->a->plan->attn + (size_t)row * width + head * hd);
     }
+    u32 columns = w->group_size * hd;
+    if (w->a->quantized)
+        model->config.kern->quantize(w->a->quantized, t->row, t->row + t->n, it->kv_head * columns,
+                                     (it->kv_head + 1) * columns);
 }
 
 /* The whole item on one thread. Folding chunk c0 into the empty result (m = -inf, l = 0, o = 0) gives its own
@@ -149,6 +153,12 @@ static void wave_fold(void *arg, u32 i, u32 thread) {
     }
     if (w->c1 >= it.c1 && w->c0 < it.c1)
         finish_item(w, &it, plan->fold_l + f, plan->fold_o + f * hd);
+}
+
+bool attention_quantizes(const struct attention *a, const struct kern_acts *into) {
+    const struct hyper_layer *shape = &a->m->h.layers[a->layer];
+    u32 columns = shape->n_heads / shape->n_kv_heads * a->m->h.head_dim;
+    return (into->kind == KERN_ACT_Q8 && columns % 32 == 0) || (into->kind == KERN_ACT_Q8_256 && columns % 256 == 0);
 }
 
 void attention_run(const struct attention *a, struct team *team) {

@@ -39,10 +39,8 @@ struct encode {
     const struct model_input *inputs;
     u32 layer;
     u32 tile0, tile1; /* of the slice */
-    u32 row0, n_rows; /* of the slice */
-    struct kern_acts acts[2], wide;
-    void (*rows_fn)(struct encode *e, u32 row0, u32 row1);
-    u32 rows_per_chunk;
+    u32 row0;         /* of the slice */
+    struct rows rows; /* of the slice */
 };
 
 /* ---------------------------------------------------------------- memory */
@@ -85,17 +83,7 @@ void encoder_plan(struct encoder_plan *p, const struct model *m, u32 n_rows, u32
 
 /* ---------------------------------------------------------------- regions over the rows of a slice */
 
-static void rows_chunk(void *arg, u32 chunk, u32 thread) {
-    struct encode *e = arg;
-    (void)thread;
-    e->rows_fn(e, chunk * e->rows_per_chunk, MIN(e->n_rows, (chunk + 1) * e->rows_per_chunk));
-}
-
-static void run_rows(struct encode *e, void (*fn)(struct encode *e, u32 row0, u32 row1)) {
-    e->rows_fn = fn;
-    e->rows_per_chunk = MAX(2u, DIV_CEIL(e->n_rows, 4 * team_threads(e->team)));
-    team_run(e->team, rows_chunk, e, DIV_CEIL(e->n_rows, e->rows_per_chunk));
-}
+static void run_rows(struct encode *e, rows_fn *fn) { rows_run(e->team, e->rows.n, fn, e); }
 
 static const struct weights_layer *layer_of(const struct encode *e) { return &e->m->w.layers[e->layer]; }
 
@@ -106,10 +94,11 @@ static void norm_row(const struct encode *e, f32 *x, const f32 *w, const f32 *b)
     e->kern->layernorm(x, w, b, e->m->h.norm_eps, e->m->h.n_embd, x);
 }
 
-static void quantize_input(struct encode *e, u32 row0, u32 row1) {
-    for (u32 i = 0; i < 2; i++)
-        if (e->m->embd_kinds[i])
-            e->kern->quantize(&e->acts[i], x_row(e, 0), e->m->h.n_embd, row0, row1);
+static void quantize_input(void *arg, u32 row0, u32 row1) {
+    struct encode *e = arg;
+    for (u32 kind = KERN_ACT_Q8; kind <= KERN_ACT_Q8_256; kind++)
+        if (e->m->embd_kinds[kind == KERN_ACT_Q8_256])
+            e->kern->quantize(&e->rows.acts[kind], row0, row1, 0, e->m->h.n_embd);
 }
 
 /* residual = norm(residual + projection + bias), and its formats for the weights behind it */
@@ -125,23 +114,16 @@ static void join_rows(struct encode *e, const f32 *bias, const f32 *w, const f32
     quantize_input(e, row0, row1);
 }
 
-static void after_attention(struct encode *e, u32 row0, u32 row1) {
+static void after_attention(void *arg, u32 row0, u32 row1) {
+    struct encode *e = arg;
     const struct weights_layer *w = layer_of(e);
     join_rows(e, w->o_bias, w->attn_post_norm, w->attn_post_norm_bias, row0, row1);
 }
 
-static void after_ffn(struct encode *e, u32 row0, u32 row1) {
+static void after_ffn(void *arg, u32 row0, u32 row1) {
+    struct encode *e = arg;
     const struct weights_layer *w = layer_of(e);
     join_rows(e, w->down_bias, w->ffn_post_norm, w->ffn_post_norm_bias, row0, row1);
-}
-
-static void quantize_attention(struct encode *e, u32 row0, u32 row1) {
-    e->kern->quantize(&e->wide, e->p->attn, e->wide.K, row0, row1);
-}
-
-static void quantize_ffn(struct encode *e, u32 row0, u32 row1) {
-    const f32 *x = e->m->h.family->ffn == FFN_GATED ? e->p->gate : e->p->up;
-    e->kern->quantize(&e->wide, x, e->wide.K, row0, row1);
 }
 
 /* ---------------------------------------------------------------- start */
@@ -211,63 +193,25 @@ static bool next_slice(struct encode *e, u32 tile0, u32 n_tiles) {
         return false;
     e->tile0 = e->tile1 = tile0;
     e->row0 = t[tile0].row;
-    e->n_rows = 0;
-    while (e->tile1 < n_tiles && e->n_rows + t[e->tile1].n <= MODEL_ENCODE_ROWS)
-        e->n_rows += t[e->tile1++].n;
-    project_acts(e->m, e->n_rows, e->p->acts, e->acts);
+    u32 n_rows = 0;
+    while (e->tile1 < n_tiles && n_rows + t[e->tile1].n <= MODEL_ENCODE_ROWS)
+        n_rows += t[e->tile1++].n;
+    rows_at(&e->rows, n_rows, x_row(e, 0), e->p->acts);
     return true;
 }
 
 /* ---------------------------------------------------------------- weights */
 
-static struct project project_new(const struct encode *e, const struct kern_mat *next) {
-    return (struct project){.kern = e->kern, .threads = e->p->threads, .next = next, .scale = 1};
-}
-
-/* The slice's residual in the format that w reads. */
-static const struct kern_acts *input_for(const struct encode *e, const struct kern_mat *w,
-                                         struct kern_acts *f) {
-    return project_input(e->m, w, e->acts, x_row(e, 0), e->n_rows, f);
-}
-
 static void project_heads(struct encode *e, bool q, bool kv) {
     const struct weights_layer *w = layer_of(e);
-    struct project p = project_new(e, kv && !q ? &w->q : &w->o);
-    struct kern_acts f;
+    struct project p = project_new(&e->rows, kv && !q ? &w->q : &w->o);
     if (q)
-        project_add(&p, &w->q, input_for(e, &w->q, &f), e->p->q, w->q_bias);
+        project_rows(&p, &w->q, &e->rows, e->p->q, w->q_bias);
     if (kv) {
-        project_add(&p, &w->k, input_for(e, &w->k, &f), e->p->ks, w->k_bias);
-        project_add(&p, &w->v, input_for(e, &w->v, &f), e->p->vs, w->v_bias);
+        project_rows(&p, &w->k, &e->rows, e->p->ks, w->k_bias);
+        project_rows(&p, &w->v, &e->rows, e->p->vs, w->v_bias);
     }
     project_run(&p, e->team);
-}
-
-static void project_wide(struct encode *e, const struct kern_mat *w, const f32 *x,
-                         void (*quantize)(struct encode *, u32, u32), const struct kern_mat *next) {
-    enum kern_act kind = kern_act_kind(w->type, e->m->config.f32_activations);
-    kern_acts_at(&e->wide, kind, e->n_rows, w->K, x, e->p->wide_acts);
-    if (kind != KERN_ACT_F32)
-        run_rows(e, quantize);
-    struct project p = project_new(e, next);
-    project_add(&p, w, &e->wide, e->p->proj, NULL); /* the bias comes when it joins */
-    project_run(&p, e->team);
-}
-
-static void project_ffn(struct encode *e) {
-    const struct weights_layer *w = layer_of(e);
-    const struct family *f = e->m->h.family;
-    const struct weights_layer *after = e->layer + 1 < e->m->h.n_layers ? w + 1 : e->m->w.layers;
-    struct project p = project_new(e, &w->down);
-    struct kern_acts a, b;
-    p.activation = f->activation;
-    p.gated = f->ffn == FFN_GATED;
-    p.plain = !p.gated;
-    if (p.gated)
-        project_add(&p, &w->gate, input_for(e, &w->gate, &a), e->p->gate, w->gate_bias);
-    project_add(&p, &w->up, input_for(e, &w->up, &b), e->p->up, w->up_bias);
-    project_run(&p, e->team);
-    project_wide(e, &w->down, p.gated ? e->p->gate : e->p->up, quantize_ffn, &after->q);
 }
 
 /* ---------------------------------------------------------------- attention */
@@ -304,7 +248,8 @@ static void store_tile(void *arg, u32 i, u32 thread) {
     }
 }
 
-static void rope_queries(struct encode *e, u32 row0, u32 row1) {
+static void rope_queries(void *arg, u32 row0, u32 row1) {
+    struct encode *e = arg;
     u32 n_heads = e->m->h.layers[e->layer].n_heads;
     for (u32 r = row0; r < row1; r++)
         rope_row(e, e->p->q + (size_t)r * n_heads * e->m->h.head_dim, n_heads, e->row0 + r);
@@ -403,6 +348,7 @@ static void attend_item(void *arg, u32 index, u32 thread) {
 
 static void run_layer(struct encode *e, u32 n_tiles) {
     const struct weights_layer *w = layer_of(e);
+    const struct weights_layer *after = e->layer + 1 < e->m->h.n_layers ? w + 1 : e->m->w.layers;
     const struct hyper_layer *s = &e->m->h.layers[e->layer];
     bool one = e->p->n_rows <= MODEL_ENCODE_ROWS;
     for (u32 t = 0; next_slice(e, t, n_tiles); t = e->tile1) {
@@ -419,9 +365,12 @@ static void run_layer(struct encode *e, u32 n_tiles) {
         if (s->rope)
             run_rows(e, rope_queries);
         team_run(e->team, attend_item, e, (e->tile1 - e->tile0) * s->n_kv_heads);
-        project_wide(e, &w->o, e->p->attn, quantize_attention, w->gate.data ? &w->gate : &w->up);
+        rows_wide_at(&e->rows, &w->o, e->p->attn);
+        rows_quantize_wide(&e->rows);
+        project_wide(&e->rows, &w->o, e->p->proj, w->gate.data ? &w->gate : &w->up);
         run_rows(e, after_attention);
-        project_ffn(e);
+        project_ffn(&e->rows, w, e->p->gate, e->p->up);
+        project_wide(&e->rows, &w->down, e->p->proj, &after->q);
         run_rows(e, after_ffn);
     }
 }
@@ -432,7 +381,13 @@ void model_encode(struct model *m, struct team *team, struct model_scratch *s,
     u32 n_rows = check_inputs(m, inputs, n_inputs);
     encoder_plan(&s->encoder, m, n_rows, n_inputs, team_threads(team), s->mem);
     check(s->encoder.bytes <= s->bytes);
-    struct encode e = {.m = m, .kern = m->config.kern, .team = team, .p = &s->encoder, .inputs = inputs};
+    struct encoder_plan *p = &s->encoder;
+    struct encode e = {.m = m,
+                       .kern = m->config.kern,
+                       .team = team,
+                       .p = p,
+                       .inputs = inputs,
+                       .rows = {.m = m, .team = team, .threads = p->threads, .wide_mem = p->wide_acts}};
     u32 n_tiles = lay_out(&e, n_inputs);
     for (u32 t = 0; next_slice(&e, t, n_tiles); t = e.tile1) {
         team_run(team, embed_chunk, &e, e.tile1 - e.tile0);
@@ -466,7 +421,7 @@ static void apply_matrix(const struct model *m, struct encoder_plan *p, const st
     struct kern_acts a;
     kern_acts_at(&a, kind, 1, w->K, x, p->acts[kind == KERN_ACT_Q8_256]);
     if (kind != KERN_ACT_F32)
-        m->config.kern->quantize(&a, x, w->K, 0, 1);
+        m->config.kern->quantize(&a, 0, 1, 0, w->K);
     m->config.kern->matmul(w, 0, w->N, &a, out, w->N, p->threads[0].matmul, NULL);
     if (bias)
         m->config.kern->add_scaled(out, bias, 1, w->N);

@@ -4,15 +4,13 @@
  *   rows       norm the residual, quantize it                          (before_attention)
  *   weights    q | k | v
  *   tiles      biases, QK norm, rope, K and V into the cache           (store_tile)
- *   items      attention
- *   rows       quantize the result
+ *   items      attention, and its result quantized
  *   weights    o
  *   rows       join the residual, norm, quantize                       (after_attention)
- *   weights    gate | up with the activation
- *   rows       quantize
+ *   weights    gate | up with the activation, and its result quantized
  *   weights    down
  *   rows       join the residual (and before_attention of the next layer)
- * With few rows the row stages run inline: a region would cost more than it shares. */
+ * Where a result's blocks of 256 do not fit what an item or a chunk makes, a stage over rows quantizes it. */
 #include "base/fmath.h"
 #include "model/internal.h"
 
@@ -23,32 +21,12 @@ struct step {
     struct model_scratch *s;
     struct scratch_plan *p;
     const struct model_span *spans;
-    u32 n_rows; /* rows still computed; in the last layer only the wanted ones go on */
     u32 n_tiles;
     u32 layer;
-    struct kern_acts acts[2]; /* the normed input of n_embd values, Q8 and Q8_256 */
-    struct kern_acts wide;    /* attention's result or the FFN's */
-    void (*rows_fn)(struct step *st, u32 row0, u32 row1);
-    u32 rows_per_chunk;
+    struct rows rows; /* in the last layer only the wanted ones */
 };
 
-/* --- regions over rows --- */
-static void rows_chunk(void *arg, u32 chunk, u32 thread) {
-    struct step *st = arg;
-    (void)thread;
-    st->rows_fn(st, chunk * st->rows_per_chunk, MIN(st->n_rows, (chunk + 1) * st->rows_per_chunk));
-}
-
-#define ROWS_INLINE 3u
-static void run_rows(struct step *st, void (*fn)(struct step *st, u32 row0, u32 row1)) {
-    if (st->n_rows <= ROWS_INLINE) {
-        fn(st, 0, st->n_rows);
-        return;
-    }
-    st->rows_fn = fn;
-    st->rows_per_chunk = MAX(2u, DIV_CEIL(st->n_rows, 4 * team_threads(st->team)));
-    team_run(st->team, rows_chunk, st, DIV_CEIL(st->n_rows, st->rows_per_chunk));
-}
+static void run_rows(struct step *st, rows_fn *fn) { rows_run(st->team, st->rows.n, fn, st); }
 
 /* --- row stages --- */
 static const struct weights_layer *layer_of(const struct step *st) { return &st->m->w.layers[st->layer]; }
@@ -58,6 +36,14 @@ static void norm_row(const struct step *st, const f32 *x, const f32 *w, const f3
         st->kern->rmsnorm(x, w, st->m->h.norm_eps, n, y);
     else
         st->kern->layernorm(x, w, b, st->m->h.norm_eps, n, y);
+}
+
+static void enter_formats(struct step *st, bool q8, bool q8_256, u32 row0, u32 row1) {
+    u32 d = st->m->h.n_embd;
+    if (q8)
+        st->kern->quantize(&st->rows.acts[KERN_ACT_Q8], row0, row1, 0, d);
+    if (q8_256)
+        st->kern->quantize(&st->rows.acts[KERN_ACT_Q8_256], row0, row1, 0, d);
 }
 
 /* Norms the residual (w NULL: takes it as it is) and quantizes it into the wanted formats. */
@@ -70,13 +56,11 @@ static void enter_rows(struct step *st, const f32 *w, const f32 *b, bool q8, boo
         else
             memcpy(st->p->xn + (size_t)r * d, st->p->x + (size_t)r * d, d * sizeof(f32));
     }
-    if (q8)
-        st->kern->quantize(&st->acts[0], st->p->xn, d, row0, row1);
-    if (q8_256)
-        st->kern->quantize(&st->acts[1], st->p->xn, d, row0, row1);
+    enter_formats(st, q8, q8_256, row0, row1);
 }
 
-static void before_attention(struct step *st, u32 row0, u32 row1) {
+static void before_attention(void *arg, u32 row0, u32 row1) {
+    struct step *st = arg;
     const struct weights_layer *w = layer_of(st);
     const struct model_layer *l = &st->m->layers[st->layer];
     enter_rows(st, w->attn_norm, w->attn_norm_bias, l->q8, l->q8_256, row0, row1);
@@ -95,7 +79,8 @@ static void join_rows(struct step *st, const f32 *bias, const f32 *post_norm, u3
     }
 }
 
-static void after_attention(struct step *st, u32 row0, u32 row1) {
+static void after_attention(void *arg, u32 row0, u32 row1) {
+    struct step *st = arg;
     const struct weights_layer *w = layer_of(st);
     const struct model_layer *l = &st->m->layers[st->layer];
     join_rows(st, w->o_bias, w->attn_post_norm, row0, row1);
@@ -103,25 +88,18 @@ static void after_attention(struct step *st, u32 row0, u32 row1) {
         enter_rows(st, w->ffn_norm, w->ffn_norm_bias, l->ffn_q8, l->ffn_q8_256, row0, row1);
 }
 
-static void after_ffn(struct step *st, u32 row0, u32 row1) {
+static void after_ffn(void *arg, u32 row0, u32 row1) {
+    struct step *st = arg;
     const struct weights_layer *w = layer_of(st);
     join_rows(st, w->down_bias, w->ffn_post_norm, row0, row1);
 }
 
-static void after_ffn_before_attention(struct step *st, u32 row0, u32 row1) {
+static void after_ffn_before_attention(void *arg, u32 row0, u32 row1) {
+    struct step *st = arg;
     after_ffn(st, row0, row1);
     const struct weights_layer *w = layer_of(st) + 1;
     const struct model_layer *l = &st->m->layers[st->layer + 1];
     enter_rows(st, w->attn_norm, w->attn_norm_bias, l->q8, l->q8_256, row0, row1);
-}
-
-static void quantize_attention(struct step *st, u32 row0, u32 row1) {
-    st->kern->quantize(&st->wide, st->p->attn, st->wide.K, row0, row1);
-}
-
-static void quantize_ffn(struct step *st, u32 row0, u32 row1) {
-    const f32 *x = st->m->h.family->ffn == FFN_GATED ? st->p->gate : st->p->up;
-    st->kern->quantize(&st->wide, x, st->wide.K, row0, row1);
 }
 
 /* --- start of a step --- */
@@ -138,7 +116,8 @@ static void scale_row(f32 *x, f32 scale, u32 n) {
         x[i] *= scale;
 }
 
-static void embed_rows(struct step *st, u32 row0, u32 row1) {
+static void embed_rows(void *arg, u32 row0, u32 row1) {
+    struct step *st = arg;
     const struct model *m = st->m;
     u32 d = m->h.n_embd, in_span, span = span_of_row(st, row0, &in_span);
     for (u32 r = row0; r < row1; r++, in_span++) {
@@ -173,8 +152,8 @@ static void lay_out_rows(struct step *st, u32 n_spans) {
             }
         }
     }
-    st->n_rows = row;
     st->s->n_wanted = wanted;
+    rows_at(&st->rows, row, p->xn, p->acts);
 }
 
 static void check_spans(const struct model *m, const struct model_span *spans, u32 n_spans, u32 *n_rows,
@@ -252,7 +231,7 @@ static void store_tile(void *arg, u32 i, u32 thread) {
 }
 
 static void store_tiles(struct step *st) {
-    if (st->n_rows > ROWS_INLINE)
+    if (st->rows.n > ROWS_INLINE)
         team_run(st->team, store_tile, st, st->n_tiles);
     else
         for (u32 i = 0; i < st->n_tiles; i++)
@@ -260,99 +239,70 @@ static void store_tiles(struct step *st) {
 }
 
 /* --- weight stages --- */
-/* The input of n_embd values in the format that w reads. */
-static const struct kern_acts *input_for(struct step *st, const struct kern_mat *w,
-                                         struct kern_acts *f32_acts) {
-    return project_input(st->m, w, st->acts, st->p->xn, st->n_rows, f32_acts);
-}
-
-static void set_acts(struct step *st) { project_acts(st->m, st->n_rows, st->p->acts, st->acts); }
-
-static struct project project_new(struct step *st, const struct kern_mat *next) {
-    return (struct project){.kern = st->kern, .threads = st->p->threads, .next = next, .scale = 1};
-}
-
 static void project_qkv(struct step *st) {
     const struct weights_layer *w = layer_of(st);
-    struct project p = project_new(st, &w->o);
-    struct kern_acts f;
-    project_add(&p, &w->q, input_for(st, &w->q, &f), st->p->q, w->q_bias);
-    project_add(&p, &w->k, input_for(st, &w->k, &f), st->p->k, w->k_bias);
-    project_add(&p, &w->v, input_for(st, &w->v, &f), st->p->v, w->v_bias);
+    struct project p = project_new(&st->rows, &w->o);
+    project_rows(&p, &w->q, &st->rows, st->p->q, w->q_bias);
+    project_rows(&p, &w->k, &st->rows, st->p->k, w->k_bias);
+    project_rows(&p, &w->v, &st->rows, st->p->v, w->v_bias);
     project_run(&p, st->team);
 }
 
-/* x [n_rows][w->K] through w into proj, quantized by quantize if w reads integers. */
-static void project_wide(struct step *st, const struct kern_mat *w, const f32 *x,
-                         void (*quantize)(struct step *, u32, u32), const struct kern_mat *next) {
-    enum kern_act kind = kern_act_kind(w->type, st->m->config.f32_activations);
-    kern_acts_at(&st->wide, kind, st->n_rows, w->K, x, st->p->wide_acts);
-    if (kind != KERN_ACT_F32)
-        run_rows(st, quantize);
-    struct project p = project_new(st, next);
-    project_add(&p, w, &st->wide, st->p->proj, NULL);
-    project_run(&p, st->team);
-}
-
-static void project_ffn(struct step *st, const struct kern_mat *next) {
-    const struct weights_layer *w = layer_of(st);
-    bool gated = st->m->h.family->ffn == FFN_GATED;
-    struct project p = project_new(st, &w->down);
-    struct kern_acts f;
-    p.gated = gated;
-    p.plain = !gated;
-    p.activation = st->m->h.family->activation;
-    if (gated)
-        project_add(&p, &w->gate, input_for(st, &w->gate, &f), st->p->gate, w->gate_bias);
-    project_add(&p, &w->up, input_for(st, &w->up, &f), st->p->up, w->up_bias);
-    project_run(&p, st->team);
-    project_wide(st, &w->down, gated ? st->p->gate : st->p->up, quantize_ffn, next);
-}
-
-/* In the last layer only wanted rows go on: the others were needed for their K and V. Row i moves to a row
- * not above its own, so that copying forward is safe. False if nothing is wanted. */
-static bool keep_wanted(struct step *st) {
+/* Only wanted rows go on: the others were needed for their K and V. Row i moves to a row not above its own, so that
+ * copying forward is safe. */
+static void keep_wanted(struct step *st) {
     u32 d = st->m->h.n_embd, width = st->m->h.layers[st->layer].n_heads * st->m->h.head_dim,
         n = st->s->n_wanted;
-    if (n == st->n_rows)
-        return true;
     for (u32 i = 0; i < n; i++) {
         u32 r = st->p->wanted[i];
         memmove(st->p->x + (size_t)i * d, st->p->x + (size_t)r * d, d * sizeof(f32));
         memmove(st->p->xn + (size_t)i * d, st->p->xn + (size_t)r * d, d * sizeof(f32));
         memmove(st->p->attn + (size_t)i * width, st->p->attn + (size_t)r * width, width * sizeof(f32));
     }
-    st->n_rows = n;
-    set_acts(st);
+    rows_at(&st->rows, n, st->p->xn, st->p->acts);
     const struct model_layer *l = &st->m->layers[st->layer];
-    if (l->parallel && l->ffn_q8)
-        st->kern->quantize(&st->acts[0], st->p->xn, d, 0, n);
-    if (l->parallel && l->ffn_q8_256)
-        st->kern->quantize(&st->acts[1], st->p->xn, d, 0, n);
-    return n != 0;
+    if (l->parallel)
+        enter_formats(st, l->ffn_q8, l->ffn_q8_256, 0, n);
+}
+
+/* Attention's result in the format that o reads. False if no row goes on. */
+static bool attend(struct step *st) {
+    const struct kern_mat *o = &layer_of(st)->o;
+    bool last = st->layer + 1 == st->m->h.n_layers;
+    if (last && st->s->n_wanted == 0)
+        return false;
+    bool keep = last && st->s->n_wanted != st->rows.n;
+    struct attention a = {
+        .m = st->m, .plan = st->p, .spans = st->spans, .layer = st->layer, .n_tiles = st->n_tiles};
+    rows_wide_at(&st->rows, o, st->p->attn);
+    if (!keep && attention_quantizes(&a, &st->rows.wide))
+        a.quantized = &st->rows.wide;
+    attention_run(&a, st->team);
+    if (keep) {
+        keep_wanted(st);
+        rows_wide_at(&st->rows, o, st->p->attn);
+    }
+    if (!a.quantized)
+        rows_quantize_wide(&st->rows);
+    return true;
 }
 
 static void run_layer(struct step *st, u32 layer1) {
-    const struct model *m = st->m;
     const struct weights_layer *w = layer_of(st);
-    bool last = st->layer + 1 == m->h.n_layers;
-    const struct kern_mat *after = last ? &m->w.output : &w[1].q;
+    const struct kern_mat *after = st->layer + 1 == st->m->h.n_layers ? &st->m->w.output : &w[1].q;
     project_qkv(st);
     store_tiles(st);
-    struct attention a = {
-        .m = m, .plan = st->p, .spans = st->spans, .layer = st->layer, .n_tiles = st->n_tiles};
-    if (last && st->s->n_wanted == 0)
+    if (!attend(st))
         return;
-    attention_run(&a, st->team);
-    if (last && !keep_wanted(st))
-        return;
-    project_wide(st, &w->o, st->p->attn, quantize_attention, w->gate.data ? &w->gate : &w->up);
+    project_wide(&st->rows, &w->o, st->p->proj, w->gate.data ? &w->gate : &w->up);
     run_rows(st, after_attention);
-    project_ffn(st, after);
+    project_ffn(&st->rows, w, st->p->gate, st->p->up);
+    project_wide(&st->rows, &w->down, st->p->proj, after);
     run_rows(st, st->layer + 1 < layer1 ? after_ffn_before_attention : after_ffn);
 }
 
-static void final_norm(struct step *st, u32 row0, u32 row1) {
+static void final_norm(void *arg, u32 row0, u32 row1) {
+    const struct step *st = arg;
     u32 d = st->m->h.n_embd;
     for (u32 r = row0; r < row1; r++)
         norm_row(st, st->p->x + (size_t)r * d, st->m->w.output_norm, st->m->w.output_norm_bias, d,
@@ -368,9 +318,14 @@ void model_forward(struct model *m, struct team *team, struct model_scratch *s,
     check_spans(m, spans, n_spans, &n_rows, &n_logits);
     scratch_plan(&s->plan, m, n_rows, n_logits, team_threads(team), s->mem);
     check(s->plan.bytes <= s->bytes);
-    struct step st = {.m = m, .kern = m->config.kern, .team = team, .s = s, .p = &s->plan, .spans = spans};
+    struct step st = {.m = m,
+                      .kern = m->config.kern,
+                      .team = team,
+                      .s = s,
+                      .p = &s->plan,
+                      .spans = spans,
+                      .rows = {.m = m, .team = team, .threads = s->plan.threads, .wide_mem = s->plan.wide_acts}};
     lay_out_rows(&st, n_spans);
-    set_acts(&st);
     if (layer0 == 0)
         run_rows(&st, embed_rows);
     st.layer = layer0;
@@ -383,17 +338,15 @@ void model_forward(struct model *m, struct team *team, struct model_scratch *s,
 
 f32 *model_logits(struct model *m, struct team *team, struct model_scratch *s, u32 first, u32 n) {
     check(n >= 1 && n <= MODEL_LOGITS_TILE && first + n <= s->n_wanted);
-    struct step st = {.m = m, .kern = m->config.kern, .team = team, .s = s, .p = &s->plan, .n_rows = n};
     const struct kern_mat *w = &m->w.output;
-    u32 d = m->h.n_embd;
-    f32 *hidden = s->plan.hidden + (size_t)first * d;
+    f32 *hidden = s->plan.hidden + (size_t)first * m->h.n_embd;
+    struct rows r = {.m = m, .team = team, .threads = s->plan.threads};
+    rows_at(&r, n, hidden, s->plan.acts);
     enum kern_act kind = kern_act_kind(w->type, m->config.f32_activations);
-    struct kern_acts acts;
-    kern_acts_at(&acts, kind, n, d, hidden, s->plan.acts[kind == KERN_ACT_Q8_256]);
     if (kind != KERN_ACT_F32)
-        st.kern->quantize(&acts, hidden, d, 0, n);
-    struct project p = project_new(&st, &m->w.layers[0].q);
-    project_add(&p, w, &acts, s->plan.logits, m->w.output_bias);
+        m->config.kern->quantize(&r.acts[kind], 0, n, 0, m->h.n_embd);
+    struct project p = project_new(&r, &m->w.layers[0].q);
+    project_rows(&p, w, &r, s->plan.logits, m->w.output_bias);
     p.scale = m->h.logit_scale;
     p.softcap = m->h.logit_softcap;
     project_run(&p, team);

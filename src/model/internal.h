@@ -119,7 +119,30 @@ void scratch_plan_thread(struct thread_scratch *t, const struct model *m, u8 *me
 void scratch_plan_acts(void *acts[2], void **wide_acts, const struct model *m, u32 n_rows, u32 n_rows_wide,
                        u8 *mem, u64 *at);
 
-/* --- project.c: one region of matrix multiplications with the same input --- */
+/* --- project.c: what the decoder and the encoder do with rows and matrices --- */
+/* fn(arg, row0, row1) for rows 0..n-1, spread over the team, or inline where a region would cost more than it
+ * shares. */
+#define ROWS_INLINE 3u
+typedef void rows_fn(void *arg, u32 row0, u32 row1);
+void rows_run(struct team *team, u32 n, rows_fn *fn, void *arg);
+
+/* The rows that are computed together, as inputs of matrices. */
+struct rows {
+    const struct model *m;
+    struct team *team;
+    struct thread_scratch *threads;
+    u32 n;
+    struct kern_acts acts[3]; /* by enum kern_act: n_embd values in each format that weights read */
+    struct kern_acts wide;    /* attention's result, then the FFN's */
+    void *wide_mem;
+};
+/* n rows x [n][n_embd], quantized at the places that scratch_plan_acts gave. */
+void rows_at(struct rows *r, u32 n, const f32 *x, void *const mem[2]);
+/* r->wide becomes x [r->n][w->K] in the format that w reads, not yet quantized. */
+void rows_wide_at(struct rows *r, const struct kern_mat *w, const f32 *x);
+void rows_quantize_wide(struct rows *r);
+
+/* One region of matrix multiplications. */
 struct project {
     const struct kern *kern;
     u32 n_mats; /* 1..3; gate|up: 2 with act */
@@ -134,20 +157,21 @@ struct project {
         gated; /* w[0] is the gate of w[1] and has its shape: out[0] = act(out[0]) * out[1], chunk by chunk */
     bool plain; /* w[0] is an up without gate: out[0] = gelu(out[0]) */
     enum activation activation;
-    f32 scale, softcap; /* of out[0]; 1 and 0 = off */
+    f32 scale, softcap;                /* of out[0]; 1 and 0 = off */
+    const struct kern_acts *quantized; /* out[0] is quantized into it; NULL = not */
     struct thread_scratch *threads;
 };
-/* Inputs of n_embd values in both integer formats, at the places that scratch_plan_acts gave; a format that no
- * weights read is left out. */
-void project_acts(const struct model *m, u32 n_rows, void *const mem[2], struct kern_acts acts[2]);
-/* The input in the format that w reads: one of acts, or x [n_rows][w->K] itself through *f32_acts. */
-const struct kern_acts *project_input(const struct model *m, const struct kern_mat *w,
-                                      const struct kern_acts acts[2], const f32 *x, u32 n_rows,
-                                      struct kern_acts *f32_acts);
+struct project project_new(const struct rows *r, const struct kern_mat *next);
 /* One more matrix: out [rows][w->N] = a x w + bias (NULL: none). */
 void project_add(struct project *p, const struct kern_mat *w, const struct kern_acts *a, f32 *out,
                  const f32 *bias);
+/* The same with the rows' n_embd values as input. */
+void project_rows(struct project *p, const struct kern_mat *w, const struct rows *r, f32 *out, const f32 *bias);
 void project_run(struct project *p, struct team *team);
+/* out = r->wide x w */
+void project_wide(const struct rows *r, const struct kern_mat *w, f32 *out, const struct kern_mat *next);
+/* r->wide = what the layer's down matrix reads, computed in gate and up, [r->n][n_ff] both. */
+void project_ffn(struct rows *r, const struct weights_layer *w, f32 *gate, f32 *up);
 
 /* --- attention.c --- */
 /* Attention of one layer over all tiles: plan->q (rope applied) -> plan->attn, both [n_rows][n_heads *
@@ -158,7 +182,10 @@ struct attention {
     const struct model_span *spans;
     u32 layer;
     u32 n_tiles;
+    const struct kern_acts *quantized; /* the result is quantized into it; NULL = not */
 };
+/* Whether items, which make the columns of one KV head's queries, can quantize them into `into`. */
+bool attention_quantizes(const struct attention *a, const struct kern_acts *into);
 void attention_run(const struct attention *a, struct team *team);
 
 #endif

@@ -95,7 +95,7 @@ static void acts_init(struct acts *s, const struct kern *kern, enum kern_act kin
     memcpy(s->x, x, (size_t)rows * K * sizeof(f32));
     kern_acts_at(&s->a, kind, rows, K, s->x, s->mem);
     if (kind != KERN_ACT_F32)
-        kern->quantize(&s->a, s->x, K, 0, rows);
+        kern->quantize(&s->a, 0, rows, 0, K);
 }
 
 static void acts_free(struct acts *s) {
@@ -227,6 +227,42 @@ static void test_quantize_all_tiers(void **state UNUSED) {
             acts_init(&got, tiers[t], kind, ROWS, K, x);
             acts_compare(&got.a, &want.a);
             assert_true(isnan(got.a.blocks[(5 * K + 77) / 32].d) && !isnan(got.a.blocks[4 * K / 32].d));
+            acts_free(&want);
+            acts_free(&got);
+        }
+    free(x);
+}
+
+/* In pieces of rows and columns, in any order, it is the same, and nothing but the piece is written. */
+static void test_quantize_in_pieces(void **state UNUSED) {
+    const struct kern *tiers[TIERS_MAX + 1];
+    u32 n_tiers = matmul_tiers(tiers);
+    tiers[n_tiers++] = &kern_ref;
+    u64 rng = 4;
+    enum { ROWS = 9, K = 1792, SPLIT = 4 };
+    f32 *x = xmalloc(ROWS * K * sizeof *x);
+    x_fill(x, ROWS, K, &rng);
+    for (u32 kind = KERN_ACT_Q8; kind <= KERN_ACT_Q8_256; kind++)
+        for (u32 t = 0; t < n_tiers; t++) {
+            u32 unit = kind == KERN_ACT_Q8 ? 32 : 256;
+            size_t bytes = kern_acts_bytes(kind, ROWS, K);
+            struct acts want, got;
+            acts_init(&want, &kern_ref, kind, ROWS, K, x);
+            acts_init(&got, tiers[t], kind, ROWS, K, x);
+            for (u32 width = unit; width <= 7 * unit; width += unit) {
+                memset(got.mem, 0xa5, bytes);
+                for (u32 k1 = K, k0; k1 > 0; k1 = k0) {
+                    k0 = k1 - MIN(k1, width);
+                    tiers[t]->quantize(&got.a, SPLIT, ROWS, k0, k1);
+                    tiers[t]->quantize(&got.a, 0, SPLIT, k0, k1);
+                }
+                acts_compare(&got.a, &want.a);
+            }
+            memset(got.mem, 0xa5, bytes);
+            tiers[t]->quantize(&got.a, SPLIT, SPLIT + 1, unit, 2 * unit);
+            size_t from = (SPLIT * K + unit) / 32 * sizeof *got.a.blocks, n = unit / 32 * sizeof *got.a.blocks;
+            for (size_t i = 0; i < bytes; i++)
+                assert_true((i >= from && i < from + n) || ((const u8 *)got.mem)[i] == 0xa5);
             acts_free(&want);
             acts_free(&got);
         }
@@ -430,6 +466,7 @@ int main(void) {
         cmocka_unit_test(test_ref_is_the_definition),
         cmocka_unit_test(test_quantize_is_the_definition),
         cmocka_unit_test(test_quantize_all_tiers),
+        cmocka_unit_test(test_quantize_in_pieces),
         cmocka_unit_test(test_tiers_equal_ref),
         cmocka_unit_test(test_tiers_equal_ref_in_long_rows),
         cmocka_unit_test(test_tiers_equal_ref_with_extreme_weights),

@@ -35,11 +35,11 @@ static void group_quantize(const f32 *x, u32 n, struct kern_act_block *blocks) {
     }
 }
 
-void ref_quantize(const struct kern_acts *a, const f32 *x, size_t ldx, u32 row0, u32 row1) {
+void ref_quantize(const struct kern_acts *a, u32 row0, u32 row1, u32 k0, u32 k1) {
     u32 n = a->kind == KERN_ACT_Q8 ? 32 : 256;
     for (u32 row = row0; row < row1; row++)
-        for (u32 k = 0; k < a->K; k += n)
-            group_quantize(x + row * ldx + k, n, a->blocks + ((size_t)row * a->K + k) / 32);
+        for (size_t at = (size_t)row * a->K + k0; at < (size_t)row * a->K + k1; at += n)
+            group_quantize(a->x + at, n, a->blocks + at / 32);
 }
 
 /* --- weights: 32 of them as integers with their scales --- */
