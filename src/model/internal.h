@@ -1,4 +1,4 @@
-/* internal.h - what model.c, scratch.c, project.c, attention.c and forward.c share: the opened model and
+/* internal.h - what model.c, scratch.c, project.c, attention.c, forward.c and encoder.c share: the opened model and
  * the scratch of a step. */
 #ifndef MINKA_MODEL_INTERNAL_H
 #define MINKA_MODEL_INTERNAL_H

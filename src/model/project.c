@@ -201,8 +201,9 @@ void project_wide(const struct rows *r, const struct kern_mat *w, f32 *out, cons
 /* Whether chunks can quantize their columns: blocks of 256 must not leave some threads without work at the end. */
 static bool quantizes(const struct rows *r) {
     u32 n_threads = team_threads(r->team), n_units = r->wide.K / 256;
-    return r->wide.kind == KERN_ACT_Q8 || (r->wide.kind == KERN_ACT_Q8_256 &&
-           DIV_CEIL(n_units, n_threads) * n_threads <= n_units + n_units / 16);
+    if (r->wide.kind != KERN_ACT_Q8_256)
+        return r->wide.kind == KERN_ACT_Q8;
+    return DIV_CEIL(n_units, n_threads) * n_threads <= n_units + n_units / 16;
 }
 
 void project_ffn(struct rows *r, const struct weights_layer *w, f32 *gate, f32 *up) {
