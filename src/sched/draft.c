@@ -211,9 +211,15 @@ static bool fits_beside_all(const struct sched *s, u64 bytes) {
     return sledger_booked_bytes(s) + kv + bytes <= s->memory_limit_bytes;
 }
 
-/* It was unloaded a moment ago: what it made room for may come again. */
+/* What it made room for a moment ago may come again. */
 static bool left_lately(const struct sched *s, const struct smodel *d) {
-    return d->unloaded_ns && s->now_ns - d->unloaded_ns < smodel_residency_ns(s);
+    return d->gave_way_ns && s->now_ns - d->gave_way_ns < smodel_residency_ns(s);
+}
+
+void sdraft_drop(struct sched *s, const struct smodel *d) {
+    for (u32 i = 0; i < s->n_models; i++)
+        if (s->models[i]->draft_id == d->info.model_id)
+            s->models[i]->draft_id = 0;
 }
 
 struct smodel *sdraft_book(struct sched *s) {

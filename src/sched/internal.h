@@ -121,6 +121,7 @@ struct smodel {
     bool closing; /* to be unloaded to make room: admits nobody */
     bool chosen;  /* make_room: on the list of those to close */
     bool drafts;  /* guesses for others: draft_bytes are booked */
+    u64 gave_way_ns; /* when it last made room */
     u32 draft_id; /* while loaded: who guesses for it, as the last that was admitted said; 0 = nobody */
     enum model_state state;
     struct kv_space *space; /* from the first load on; its cached pages outlive an unload that makes room */
@@ -284,6 +285,8 @@ void sdraft_plan(struct sched *s, const struct smodel *m);
 const struct smodel *sdraft_model(const struct sched *s, const struct smodel *m);
 /* Books the draft model of a model that runs, if there is room; the model if it has to be loaded for it. */
 struct smodel *sdraft_book(struct sched *s);
+/* d could not be loaded: nobody asks it before a request names it again. */
+void sdraft_drop(struct sched *s, const struct smodel *d);
 /* Pages are short: closes a draft model that nobody uses otherwise. true: one goes. */
 bool sdraft_close(struct sched *s);
 /* Looks which guesses came true; before the result's tokens take their place. */

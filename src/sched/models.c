@@ -127,6 +127,7 @@ void smodel_loaded(struct sched *s, const struct sched_event *e) {
         m->state = MODEL_KNOWN;
         m->drafts = false;
         m->unloaded_ns = s->now_ns;
+        sdraft_drop(s, m);
         sledger_update(s);
         reject_waiting(s, m, true, e->status, e->text ? e->text : "the model could not be loaded");
         forgotten_clean(s, m);
@@ -146,6 +147,7 @@ void smodel_unloaded(struct sched *s, u32 model_id) {
     if (!m || m->state != MODEL_UNLOADING)
         return;
     m->state = MODEL_KNOWN;
+    m->gave_way_ns = m->closing ? s->now_ns : m->gave_way_ns;
     m->closing = m->drafts = false;
     m->draft_id = 0;
     m->unloaded_ns = s->now_ns;

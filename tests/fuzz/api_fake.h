@@ -123,10 +123,10 @@ static void request_check(const struct gen_request *r) {
     }
 }
 
-static enum status fake_generate(void *ctx, const struct store_model *m, struct gen_request *r,
-                                 i64 keep_alive_ns, struct api_sink sink, u32 *retry_after_s,
-                                 struct err *err) {
-    (void)ctx, (void)m, (void)keep_alive_ns, (void)retry_after_s, (void)err;
+static enum status fake_generate(void *ctx, const struct store_model *m, const struct store_model *draft,
+                                 struct gen_request *r, i64 keep_alive_ns, struct api_sink sink,
+                                 u32 *retry_after_s, struct err *err) {
+    (void)ctx, (void)m, (void)draft, (void)keep_alive_ns, (void)retry_after_s, (void)err;
     check(keep_alive_ns >= -1);
     request_check(r);
     r->id = 1;

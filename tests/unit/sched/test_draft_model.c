@@ -72,6 +72,14 @@ static void test_with_its_target(void **state_) {
         unloaded(&f, f.plan.model_id);
     }
     assert_int_equal(state(&f).weights_bytes + state(&f).scratch_bytes, 0);
+    f.now += MS; /* the next request finds both again */
+    arrive_with(&f, 2, FOR_EVER);
+    settle(&f);
+    prompt(&f, 2, 10, 100);
+    next(&f);
+    step(&f);
+    assert_int_equal(settle(&f), 1);
+    assert_true(model_state(&f, DRAFT).loaded);
     fixture_release(&f);
 }
 
