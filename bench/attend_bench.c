@@ -108,14 +108,19 @@ static void attend_pages(const struct attend_job *j, u32 item, const void *k[PAG
 }
 static void attend_item(void *arg, u32 item, u32 thread) {
     struct attend_job *j = arg;
-    const void *k[PAGES], *v[PAGES], *next[PAGES] = {NULL}, *unused[PAGES];
+    const void *k[PAGES], *v[PAGES], *next_k[PAGES], *next_v[PAGES];
     u32 after = item + 1;
     attend_pages(j, item, k, v);
-    if (after < j->n_heads * j->n_chunks)
-        attend_pages(j, after, next, unused);
     struct kern_attend a = {.cache = j->cache, .head_dim = j->head_dim, .n_queries = j->n_queries, .q = j->q, .pos = j->pos,
                             .chunk = item % j->n_chunks, .k = k, .v = v, .scale = 0.1f, .m = j->m[thread], .l = j->l[thread],
-                            .next = next[0], .o = j->o[thread]};
+                            .o = j->o[thread]}, next = a;
+    if (after < j->n_heads * j->n_chunks) {
+        attend_pages(j, after, next_k, next_v);
+        next.k = next_k;
+        next.v = next_v;
+        next.chunk = after % j->n_chunks;
+        a.next = &next;
+    }
     bench.kern->attend(&a, bench.scratch[thread]);
 }
 static struct attend_job *attend_job_new(u32 head_dim, u32 n_queries, u32 n_heads, u32 n_chunks, u32 pos) {

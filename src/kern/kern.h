@@ -106,7 +106,8 @@ struct kern_attend {
     u32 chunk;               /* which chunk of KERN_CHUNK keys, by absolute position */
     const void *const *k;    /* [KERN_CHUNK/64] page slices of this head, NULL where not held */
     const void *const *v;
-    const void *next;        /* K page slice that this thread will read in its next call, for prefetching; or NULL */
+    const struct kern_attend *next; /* the call that this thread will probably make next, for prefetching; or NULL. Read
+                                are only its cache, head_dim, first and last pos, window, chunk, k and v */
     f32 scale;
     f32 softcap;             /* 0 = off */
     f32 *m;                  /* out [n_queries]; -inf if no key of the chunk is visible */

@@ -7,6 +7,7 @@
 #include "model/internal.h"
 
 #define CHUNK_PAGES (KERN_CHUNK / KV_PAGE_TOKENS)
+#define FIRST_CHUNK UINT32_MAX /* of those that an item sees */
 
 struct walk {
     const struct attention *a;
@@ -14,6 +15,7 @@ struct walk {
     const struct hyper_layer *shape;
     u32 group_size; /* query heads per KV head */
     u32 n_kv;       /* items per tile */
+    u32 n_items;
     u32 c0, c1;     /* wave: chunks c0..c1-1 */
     u32 item_slots; /* partial slots of one item and chunk */
     u32 threads;
@@ -44,41 +46,60 @@ static const void *page_slice(const struct walk *w, const struct item *it, u32 p
     return p ? p + kv_slice_offset(group, w->layer->in_group, it->kv_head, value) : NULL;
 }
 
-/* next: the chunk of this item that this thread will probably read afterwards, for prefetching. */
-static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, u32 next,
-                         struct thread_scratch *ts, f32 *m, f32 *l, f32 *o) {
+struct pages {
+    const void *k[CHUNK_PAGES], *v[CHUNK_PAGES];
+};
+
+/* One chunk of an item without its queries and results; the slices go into p. */
+static struct kern_attend chunk_of(const struct walk *w, const struct item *it, u32 chunk, struct pages *p) {
     const struct model *model = w->a->m;
+    for (u32 i = 0; i < CHUNK_PAGES; i++) {
+        p->k[i] = page_slice(w, it, chunk * CHUNK_PAGES + i, false);
+        p->v[i] = page_slice(w, it, chunk * CHUNK_PAGES + i, true);
+    }
+    return (struct kern_attend){
+        .cache = model->config.cache,
+        .head_dim = model->h.head_dim,
+        .window = w->shape->window,
+        .chunk = chunk,
+        .k = p->k,
+        .v = p->v,
+        .scale = model->h.attn_scale,
+        .softcap = model->h.attn_softcap,
+    };
+}
+
+/* next_item (n_items or more: none), next_chunk: what this thread will probably read afterwards, for prefetching. */
+static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, u32 next_item, u32 next_chunk,
+                         struct thread_scratch *ts, f32 *m, f32 *l, f32 *o) {
     const struct scratch_plan *plan = w->a->plan;
     const struct tile *t = &plan->tiles[it->tile];
-    u32 hd = model->h.head_dim, width = w->shape->n_heads * hd;
-    const void *k[CHUNK_PAGES], *v[CHUNK_PAGES];
-    for (u32 i = 0; i < CHUNK_PAGES; i++) {
-        k[i] = page_slice(w, it, chunk * CHUNK_PAGES + i, false);
-        v[i] = page_slice(w, it, chunk * CHUNK_PAGES + i, true);
-    }
+    u32 hd = w->a->m->h.head_dim, width = w->shape->n_heads * hd;
+    struct pages pages, next_pages;
+    u32 next_ends[2];
+    struct kern_attend a = chunk_of(w, it, chunk, &pages), next;
     for (u32 i = 0; i < it->n_queries; i++) {
         u32 row = t->row + i / w->group_size, head = it->kv_head * w->group_size + i % w->group_size;
         ts->q[i] = plan->q + (size_t)row * width + head * hd;
         ts->pos[i] = plan->pos[row];
     }
-    struct kern_attend a = {
-        .cache = model->config.cache,
-        .head_dim = hd,
-        .n_queries = it->n_queries,
-        .q = ts->q,
-        .pos = ts->pos,
-        .window = w->shape->window,
-        .chunk = chunk,
-        .k = k,
-        .v = v,
-        .next = next < it->c1 ? page_slice(w, it, next * CHUNK_PAGES, false) : NULL,
-        .scale = model->h.attn_scale,
-        .softcap = model->h.attn_softcap,
-        .m = m,
-        .l = l,
-        .o = o,
-    };
-    model->config.kern->attend(&a, ts->attend);
+    if (next_item < w->n_items) {
+        struct item next_it = item_at(w, next_item);
+        const struct tile *next_t = &plan->tiles[next_it.tile];
+        next_ends[0] = next_t->pos;
+        next_ends[1] = next_t->pos + next_t->n - 1;
+        next = chunk_of(w, &next_it, next_chunk == FIRST_CHUNK ? next_it.c0 : next_chunk, &next_pages);
+        next.n_queries = 2;
+        next.pos = next_ends;
+        a.next = &next;
+    }
+    a.n_queries = it->n_queries;
+    a.q = ts->q;
+    a.pos = ts->pos;
+    a.m = m;
+    a.l = l;
+    a.o = o;
+    w->a->m->config.kern->attend(&a, ts->attend);
 }
 
 static void fold_chunk(const struct walk *w, u32 n_queries, f32 *m, f32 *l, f32 *o, const f32 *m2,
@@ -110,10 +131,12 @@ static void walk_item(void *arg, u32 i, u32 thread) {
     const struct walk *w = arg;
     struct thread_scratch *ts = &w->a->plan->threads[thread];
     struct item it = item_at(w, i);
-    attend_chunk(w, &it, it.c0, it.c0 + 1, ts, ts->run_m, ts->run_l, ts->run_o);
-    for (u32 c = it.c0 + 1; c < it.c1; c++) {
-        attend_chunk(w, &it, c, c + 1, ts, ts->m, ts->l, ts->o);
-        fold_chunk(w, it.n_queries, ts->run_m, ts->run_l, ts->run_o, ts->m, ts->l, ts->o);
+    for (u32 c = it.c0; c < it.c1; c++) {
+        bool first = c == it.c0, last = c + 1 == it.c1;
+        attend_chunk(w, &it, c, last ? i + 1 : i, last ? FIRST_CHUNK : c + 1, ts, first ? ts->run_m : ts->m,
+                     first ? ts->run_l : ts->l, first ? ts->run_o : ts->o);
+        if (!first)
+            fold_chunk(w, it.n_queries, ts->run_m, ts->run_l, ts->run_o, ts->m, ts->l, ts->o);
     }
     finish_item(w, &it, ts->run_l, ts->run_o);
 }
@@ -129,8 +152,8 @@ static void wave_chunk(void *arg, u32 index, u32 thread) {
     struct item it = item_at(w, i);
     size_t s = slot_of(w, i, chunk);
     if (chunk >= it.c0 && chunk < it.c1)
-        attend_chunk(w, &it, chunk, chunk + 1, &plan->threads[thread], plan->part_m + s,
-                     plan->part_l + s, plan->part_o + s * w->a->m->h.head_dim);
+        attend_chunk(w, &it, chunk, (index + 1) / n, w->c0 + (index + 1) % n, &plan->threads[thread],
+                     plan->part_m + s, plan->part_l + s, plan->part_o + s * w->a->m->h.head_dim);
 }
 
 static void wave_fold(void *arg, u32 i, u32 thread) {
@@ -168,7 +191,8 @@ void attention_run(const struct attention *a, struct team *team) {
                      .threads = team_threads(team)};
     w.n_kv = w.shape->n_kv_heads;
     w.group_size = w.shape->n_heads / w.n_kv;
-    u32 n_items = a->n_tiles * w.n_kv, rows_max = 0, first = UINT32_MAX, last = 0;
+    w.n_items = a->n_tiles * w.n_kv;
+    u32 rows_max = 0, first = UINT32_MAX, last = 0;
     for (u32 t = 0; t < a->n_tiles; t++) {
         struct item it = item_at(&w, t * w.n_kv);
         rows_max = MAX(rows_max, a->plan->tiles[t].n);
@@ -176,15 +200,15 @@ void attention_run(const struct attention *a, struct team *team) {
         last = MAX(last, it.c1);
     }
     w.item_slots = rows_max * w.group_size;
-    if (w.threads == 1 || n_items >= 4 * w.threads || last - first == 1 ||
-        (u64)n_items * w.item_slots > PARTIAL_SLOTS) {
-        team_run(team, walk_item, &w, n_items);
+    if (w.threads == 1 || w.n_items >= 4 * w.threads || last - first == 1 ||
+        (u64)w.n_items * w.item_slots > PARTIAL_SLOTS) {
+        team_run(team, walk_item, &w, w.n_items);
         return;
     }
-    u32 wave = PARTIAL_SLOTS / (n_items * w.item_slots);
+    u32 wave = PARTIAL_SLOTS / (w.n_items * w.item_slots);
     for (w.c0 = first; w.c0 < last; w.c0 = w.c1) {
         w.c1 = MIN(last, w.c0 + wave);
-        team_run(team, wave_chunk, &w, n_items * (w.c1 - w.c0));
-        team_run(team, wave_fold, &w, n_items);
+        team_run(team, wave_chunk, &w, w.n_items * (w.c1 - w.c0));
+        team_run(team, wave_fold, &w, w.n_items);
     }
 }

@@ -117,6 +117,12 @@ static void attend_chunk(const struct kern *kern, const struct cache *c, const s
                             .window = j->window, .chunk = chunk, .k = (const void *const *)c->k + chunk * 4,
                             .v = (const void *const *)c->v + chunk * 4, .scale = j->scale, .softcap = j->softcap,
                             .m = j->m + first, .l = j->l + first, .o = j->o + (size_t)first * c->head_dim};
+    struct kern_attend next = a;
+    next.chunk++;
+    next.k += 4;
+    next.v += 4;
+    if (next.chunk < DIV_CEIL(c->n, KERN_CHUNK))
+        a.next = &next;
     void *scratch = guard_alloc(kern_attend_scratch_bytes(), 0);
     kern->attend(&a, scratch);
     guard_free(scratch);

@@ -3,7 +3,7 @@
 #include "kern/x86/vec_avx2.h"
 
 #define TILE_MAX 6u
-#define SCORES_SHAPES(f) f(1, 4) f(2, 2) f(3, 1) f(4, 1) f(5, 1) f(6, 1)
+#define SCORES_SHAPES(f) f(1, 1) f(1, 2) f(1, 3) f(1, 4) f(2, 1) f(2, 2) f(3, 1) f(4, 1) f(5, 1) f(6, 1)
 #define VALUES_SHAPES(f)                                                                                     \
     f(1, 1) f(1, 2) f(1, 3) f(1, 4) f(2, 1) f(2, 2) f(3, 1) f(4, 1) f(5, 1) f(6, 1)
 

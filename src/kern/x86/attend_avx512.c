@@ -3,7 +3,9 @@
 #include "kern/x86/vec_avx512.h"
 
 #define TILE_MAX 8u
-#define SCORES_SHAPES(f) f(1, 4) f(2, 4) f(3, 4) f(4, 2) f(5, 2) f(6, 2) f(7, 2) f(8, 2)
+#define SCORES_SHAPES(f)                                                                                     \
+    f(1, 1) f(1, 2) f(1, 3) f(1, 4) f(2, 1) f(2, 2) f(2, 3) f(2, 4) f(3, 1) f(3, 2) f(3, 3) f(3, 4)          \
+    f(4, 1) f(4, 2) f(5, 1) f(5, 2) f(6, 1) f(6, 2) f(7, 1) f(7, 2) f(8, 1) f(8, 2)
 #define VALUES_SHAPES(f)                                                                                     \
     f(1, 1) f(1, 2) f(1, 3) f(1, 4) f(1, 5) f(1, 6) f(1, 7) f(1, 8) f(1, 9) f(1, 10) f(1, 11) f(1, 12)       \
     f(1, 13) f(1, 14) f(1, 15) f(1, 16)                                                                      \

@@ -1,7 +1,7 @@
 /* attend_x86.h - attention in tiles of query rows that share each K and V vector. Compiled once per tier,
  * behind one of the vec_*.h and the tier's shapes:
  *   TILE_MAX              queries per tile
- *   SCORES_SHAPES(f)      f(C, R): for C queries, R blocks of 16 keys fit the registers
+ *   SCORES_SHAPES(f)      f(C, R): C queries times R blocks of 16 keys fit the registers; all R from 1 on, for each C
  *   VALUES_SHAPES(f)      f(C, N): C queries times N vectors of dimensions fit; all N from 1 on, for each C
  *
  * Scores: 16 keys per vector, one accumulator per (query, block of keys), so nothing is ever reduced. Values:
@@ -9,14 +9,25 @@
  * whatever the tile. A tile's queries may see different keys: what all of them see goes through the tile
  * kernel, the few keys in front and behind through the kernel for one query.
  *
- * Reading a long cache runs at the speed of memory only if lines are asked for early and evenly: while a page
- * is read, the next one of this call (K pages, V pages, then the first of the next call) is prefetched. One page
- * is 8 to 32 KB of halves: less leaves waits, more falls out of a 48 KB first-level cache. */
+ * Reading the cache runs at the speed of memory only if lines are asked for early and evenly: with each byte
+ * that is read, the one a page slice later is prefetched, along the keys that are seen in this call (K, then V) and
+ * in the next one. A slice is 8 to 32 KB of halves: less leaves waits, more falls out of a 48 KB first-level cache. */
 #include "kern/x86/vec_math.h"
 
 #define KV_PAGE 64u
 _Static_assert(TILE_MAX <= KERN_ATTEND_TILE, "scratch holds a tile");
 #define CHUNK_PAGES (KERN_CHUNK / KV_PAGE)
+#define PAGE_BLOCKS (KV_PAGE / 16u)
+
+struct stretch {
+    const u8 *begin, *end;
+};
+
+/* How far is prefetched of what will be read, one stretch of bytes after the other. */
+struct ahead {
+    const u8 *at, *end;                /* in the current stretch */
+    const struct stretch *next, *last; /* the last one, which is in the cache, is turned to again and again */
+};
 
 /* Up to TILE_MAX queries in a row. */
 struct tile {
@@ -26,8 +37,8 @@ struct tile {
     u32 from[KERN_ATTEND_TILE], to[KERN_ATTEND_TILE];  /* keys that each query sees */
     f32 *q;                                            /* [n][KERN_CHUNK] query rows, side by side */
     f32 *s;                                            /* [n][KERN_CHUNK] scores, then weights */
-    const void *k_ahead[CHUNK_PAGES];                  /* prefetched while this page is read; itself if there */
-    const void *v_ahead[CHUNK_PAGES];                  /* is nothing to prefetch */
+    struct ahead ahead;
+    struct stretch stretches[4 * CHUNK_PAGES + 1];
 };
 
 /* --- the two products --- */
@@ -44,9 +55,17 @@ INLINE vec cache_load(enum kern_cache cache, const u8 *p, vec scale) {
     return vec_load((const f32 *)(const void *)p);
 }
 
-INLINE void prefetch_bytes(const u8 *p, size_t n) {
+/* Prefetches n bytes of what comes next. */
+INLINE void ahead_fetch(struct ahead *a, size_t n) {
+#pragma GCC unroll 16
     for (size_t i = 0; i < n; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)a->at + i, _MM_HINT_T0);
+    a->at += n;
+    if (__builtin_expect(a->at >= a->end, false)) {
+        a->at = a->next->begin;
+        a->end = a->next->end;
+        a->next += a->next < a->last;
+    }
 }
 
 /* Named accumulators acc##c##_##v, for query c and vector v of keys or dimensions: arrays of them would be kept
@@ -83,11 +102,13 @@ INLINE void prefetch_bytes(const u8 *p, size_t n) {
         QUERIES(STEP_BY_QUERY, )                                                                             \
     }
 
-/* Unscaled scores of C queries for N blocks of 16 keys. k: first block; w: [C][KERN_CHUNK] query rows;
- * s: out [C][KERN_CHUNK]; ahead: as many bytes that are prefetched. */
-INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *k, const u8 *ahead, const f32 *w, f32 *s) {
+/* Scores of C queries for N blocks of 16 keys. k: first block; w: [C][KERN_CHUNK] query rows;
+ * s: out [C][KERN_CHUNK]. */
+INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *k, struct ahead *ahead, const f32 *w, vec scale,
+                   f32 *s) {
     const size_t row = 16 * kern_cache_bytes(cache), block = kern_cache_block_bytes(cache, head_dim);
     const u32 group = cache == KERN_CACHE_Q8 ? Q8_GROUP : head_dim;
+    struct ahead f = *ahead;
     const u8 *scales UNUSED = k + row * head_dim;
 #define ZERO(c, v) vec acc##c##_##v = vec_set(0);
     ALL(ZERO)
@@ -96,22 +117,21 @@ INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *
 #define vector(v) cache_load(cache, k + v * block, s##v)
     for (u32 from = 0; from < head_dim; from += group, scales += 32) {
         VECTORS(SCALE, )
-        for (u32 d = from; d < MIN(from + group, head_dim); d += 2, w++, k += row, ahead += 2 * N * row) {
-#pragma GCC unroll 8
-            for (u32 i = 0; i < 2 * N * row; i += 64)
-                _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+        for (u32 d = from; d < MIN(from + group, head_dim); d += 2, w++, k += row) {
+            ahead_fetch(&f, 2 * N * row);
             STEP
             w++, k += row;
             STEP
         }
     }
     if (cache == KERN_CACHE_Q8)
-        prefetch_bytes(ahead, N * 16 * kern_cache_scale_bytes(cache, head_dim));
+        ahead_fetch(&f, N * 16 * kern_cache_scale_bytes(cache, head_dim));
+    *ahead = f;
 #undef vector
 #undef SCALE
 #define STORE(c, v)                                                                                          \
     if (C > c && N > v)                                                                                      \
-        vec_store(s + c * KERN_CHUNK + 16 * v, acc##c##_##v);
+        vec_store(s + c * KERN_CHUNK + 16 * v, vec_mul(scale, acc##c##_##v));
     ALL(STORE)
 #undef STORE
 }
@@ -119,12 +139,13 @@ INLINE void scores(u32 C, u32 N, enum kern_cache cache, u32 head_dim, const u8 *
 /* o[c][d..d+16N-1] += sum over keys from..to-1 of p[c][j] * v[j]. p: [C][KERN_CHUNK]; o: [C][head_dim]. In the Q8 cache
  * d is a multiple of 32 unless N is 1.
  * Adding 0 in the end makes a -0 positive. */
-INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {
+INLINE void values(u32 C, u32 N, enum kern_cache cache, struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {
     u32 head_dim = t->a->head_dim;
     const size_t size = kern_cache_bytes(cache), row = size * head_dim, scale_row = kern_cache_scale_bytes(cache, head_dim);
     const size_t block = kern_cache_block_bytes(cache, head_dim);
     const u32 run = cache == KERN_CACHE_Q8 ? 16 : KV_PAGE; /* keys whose elements follow each other */
     const f32 *w = p + from;
+    struct ahead f = t->ahead;
 #define LOAD(c, v) vec acc##c##_##v = C > c && N > v ? vec_load(o + c * head_dim + d + 16 * v) : vec_set(0);
     ALL(LOAD)
 #undef LOAD
@@ -133,17 +154,16 @@ INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct tile *t, u3
         u32 page = j / KV_PAGE, end = MIN(to, (j / run + 1) * run);
         size_t at_block = j % KV_PAGE / run * (run / 16 * block), offset = at_block + j % run * row + d * size;
         size_t at_scale = at_block + 16 * row + j % run * scale_row + d / Q8_GROUP * 2;
-        const u8 *x = (const u8 *)t->a->v[page] + offset, *ahead = (const u8 *)t->v_ahead[page] + offset;
+        const u8 *x = (const u8 *)t->a->v[page] + offset;
         const u8 *scale UNUSED = (const u8 *)t->a->v[page] + at_scale;
-        if (cache == KERN_CACHE_Q8)
-            prefetch_bytes((const u8 *)t->v_ahead[page] + at_scale, 16 * scale_row);
-        for (; j < end; j++, w++, x += row, ahead += row, scale += scale_row) {
-#pragma GCC unroll 16
-            for (u32 i = 0; i < N * 16 * size; i += 64)
-                _mm_prefetch((const char *)ahead + i, _MM_HINT_T0);
+        if (cache == KERN_CACHE_Q8 && d == 0)
+            ahead_fetch(&f, (end - j) * scale_row);
+        for (; j < end; j++, w++, x += row, scale += scale_row) {
+            ahead_fetch(&f, N * 16 * size);
             STEP
         }
     }
+    t->ahead = f;
 #undef vector
 #define STORE(c, v)                                                                                          \
     if (C > c && N > v)                                                                                      \
@@ -153,21 +173,21 @@ INLINE void values(u32 C, u32 N, enum kern_cache cache, const struct tile *t, u3
 }
 
 /* One function per shape, found by cache type, queries - 1 and vectors - 1. */
-typedef void scores_fn(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s);
-typedef void values_fn(const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o);
+typedef void scores_fn(u32 head_dim, const u8 *k, struct ahead *ahead, const f32 *q, f32 scale, f32 *s);
+typedef void values_fn(struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o);
 #define SCORES_NEW(name, C, R, cache)                                                                        \
-    static void name(u32 head_dim, const u8 *k, const u8 *ahead, const f32 *q, f32 *s) {                     \
-        scores(C, R, cache, head_dim, k, ahead, q, s);                                                       \
+    static void name(u32 head_dim, const u8 *k, struct ahead *ahead, const f32 *q, f32 scale, f32 *s) {      \
+        scores(C, R, cache, head_dim, k, ahead, q, vec_set(scale), s);                                       \
     }
 #define VALUES_NEW(name, C, N, cache)                                                                        \
-    static void name(const struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {                  \
+    static void name(struct tile *t, u32 from, u32 to, u32 d, const f32 *p, f32 *o) {                        \
         values(C, N, cache, t, from, to, d, p, o);                                                           \
     }
 #define SCORES_ALL(C, R)                                                                                     \
-    SCORES_NEW(scores_f16_##C, C, R, KERN_CACHE_F16)                                                         \
-    SCORES_NEW(scores_f32_##C, C, R, KERN_CACHE_F32)                                                         \
-    SCORES_NEW(scores_bf16_##C, C, R, KERN_CACHE_BF16)                                                       \
-    SCORES_NEW(scores_q8_##C, C, R, KERN_CACHE_Q8)
+    SCORES_NEW(scores_f16_##C##_##R, C, R, KERN_CACHE_F16)                                                   \
+    SCORES_NEW(scores_f32_##C##_##R, C, R, KERN_CACHE_F32)                                                   \
+    SCORES_NEW(scores_bf16_##C##_##R, C, R, KERN_CACHE_BF16)                                                 \
+    SCORES_NEW(scores_q8_##C##_##R, C, R, KERN_CACHE_Q8)
 #define VALUES_ALL(C, N)                                                                                     \
     VALUES_NEW(values_f16_##C##_##N, C, N, KERN_CACHE_F16)                                                   \
     VALUES_NEW(values_f32_##C##_##N, C, N, KERN_CACHE_F32)                                                   \
@@ -176,43 +196,65 @@ typedef void values_fn(const struct tile *t, u32 from, u32 to, u32 d, const f32 
 SCORES_SHAPES(SCORES_ALL)
 VALUES_SHAPES(VALUES_ALL)
 
-#define BLOCKS_ENTRY(C, R) [C - 1] = R,
 #define SCORES_ENTRY(C, R)                                                                                   \
-    [KERN_CACHE_F16][C - 1] = scores_f16_##C, [KERN_CACHE_F32][C - 1] = scores_f32_##C,                      \
-    [KERN_CACHE_BF16][C - 1] = scores_bf16_##C, [KERN_CACHE_Q8][C - 1] = scores_q8_##C,
+    [KERN_CACHE_F16][C - 1][R - 1] = scores_f16_##C##_##R, [KERN_CACHE_F32][C - 1][R - 1] = scores_f32_##C##_##R, \
+    [KERN_CACHE_BF16][C - 1][R - 1] = scores_bf16_##C##_##R, [KERN_CACHE_Q8][C - 1][R - 1] = scores_q8_##C##_##R,
 #define VALUES_ENTRY(C, N)                                                                                   \
     [KERN_CACHE_F16][C - 1][N - 1] = values_f16_##C##_##N, [KERN_CACHE_F32][C - 1][N - 1] = values_f32_##C##_##N, \
     [KERN_CACHE_BF16][C - 1][N - 1] = values_bf16_##C##_##N, [KERN_CACHE_Q8][C - 1][N - 1] = values_q8_##C##_##N,
-static const u32 scores_blocks[KERN_ATTEND_TILE] = {SCORES_SHAPES(BLOCKS_ENTRY)};
-static scores_fn *const scores_of[KERN_CACHE_TYPES][KERN_ATTEND_TILE] = {SCORES_SHAPES(SCORES_ENTRY)};
+static scores_fn *const scores_of[KERN_CACHE_TYPES][KERN_ATTEND_TILE][PAGE_BLOCKS] = {SCORES_SHAPES(SCORES_ENTRY)};
 static values_fn *const values_of[KERN_CACHE_TYPES][KERN_ATTEND_TILE][16] = {VALUES_SHAPES(VALUES_ENTRY)};
 
 /* --- tiles --- */
 
-static bool tile_sees(const struct tile *t, u32 from, u32 to) {
-    for (u32 c = 0; c < t->n; c++)
-        if (t->from[c] < to && from < t->to[c])
-            return true;
-    return false;
+/* The keys of low..high-1 that one of the queries sees lie in *from..*to-1; *from >= *to if there are none. */
+static void tile_sees(const struct tile *t, u32 low, u32 high, u32 *from, u32 *to) {
+    *from = high;
+    *to = low;
+    for (u32 c = 0; c < t->n; c++) {
+        u32 f = MAX(t->from[c], low), e = MIN(t->to[c], high);
+        if (f < e) {
+            *from = MIN(*from, f);
+            *to = MAX(*to, e);
+        }
+    }
 }
 
-/* Later tiles of a call find the chunk in the cache: only the first one prefetches. */
-static void tile_ahead(struct tile *t, bool first) {
-    const struct kern_attend *a = t->a;
-    const void *none, **ahead = &none; /* where the page before waits for the next one */
-    memcpy(t->k_ahead, a->k, sizeof t->k_ahead);
-    memcpy(t->v_ahead, a->v, sizeof t->v_ahead);
-    if (!first)
-        return;
-    for (u32 i = 0; i < 2 * CHUNK_PAGES; i++) {
-        u32 page = i % CHUNK_PAGES;
-        if (!tile_sees(t, page * KV_PAGE, (page + 1) * KV_PAGE))
-            continue;
-        *ahead = i < CHUNK_PAGES ? a->k[page] : a->v[page];
-        ahead = i < CHUNK_PAGES ? &t->k_ahead[page] : &t->v_ahead[page];
+/* Writes the stretches of K or V of a call, keys from..to-1, to w; returns where they end. */
+static struct stretch *stretches_of(struct stretch *w, const struct kern_attend *a, const void *const *slices, u32 from, u32 to) {
+    size_t block = kern_cache_block_bytes(a->cache, a->head_dim);
+    for (u32 page = from / KV_PAGE; page < DIV_CEIL(to, KV_PAGE); page++) {
+        const u8 *slice = slices[page];
+        u32 low = MAX(from, page * KV_PAGE) % KV_PAGE, high = MIN(to - page * KV_PAGE, KV_PAGE);
+        if (slice)
+            *w++ = (struct stretch){slice + low / 16 * block, slice + DIV_CEIL(high, 16) * block};
     }
-    if (a->next)
-        *ahead = a->next;
+    return w;
+}
+
+/* Later tiles of a call find the chunk in the cache: only the first one prefetches. The first slice has been
+ * prefetched by the call before. */
+static void tile_ahead(struct tile *t, bool is_first) {
+    const struct kern_attend *a = t->a, *next = a->next;
+    struct stretch *w = t->stretches;
+    size_t done = KV_PAGE / 16 * kern_cache_block_bytes(a->cache, a->head_dim);
+    u32 from, to, other;
+    if (is_first) {
+        tile_sees(t, 0, KERN_CHUNK, &from, &to);
+        w = stretches_of(w, a, a->k, from, to);
+        w = stretches_of(w, a, a->v, from, to);
+    }
+    if (is_first && next) {
+        kern_visible(next, 0, &from, &other);
+        kern_visible(next, next->n_queries - 1, &other, &to);
+        w = stretches_of(w, next, next->k, from, to);
+        w = stretches_of(w, next, next->v, from, to);
+    }
+    *w = (struct stretch){(const u8 *)t->q, (const u8 *)(t->q + KERN_ATTEND_TILE * KERN_CHUNK)};
+    const struct stretch *s = t->stretches;
+    for (; s < w && done >= (size_t)(s->end - s->begin); s++)
+        done -= (size_t)(s->end - s->begin);
+    t->ahead = (struct ahead){s->begin + (s < w ? done : 0), s->end, MIN(s + 1, w), w};
 }
 
 /* Fills in the next tile; false if there is none left. Sizes are even: ten queries are 5 + 5, not 8 + 2. */
@@ -232,17 +274,22 @@ static bool tile_next(struct tile *t) {
     return true;
 }
 
-/* Scores for all keys that one of the queries sees, a few blocks at a time. */
-static void tile_scores(const struct tile *t) {
+/* Scores for all keys that one of the queries sees, as many blocks of a page at a time as there is a shape for. */
+static void tile_scores(struct tile *t) {
     const struct kern_attend *a = t->a;
-    u32 keys = 16 * scores_blocks[t->n - 1];
+    scores_fn *const *of = scores_of[a->cache][t->n - 1];
     size_t block = kern_cache_block_bytes(a->cache, a->head_dim);
-    for (u32 j = 0; j < KERN_CHUNK; j += keys) {
-        if (!tile_sees(t, j, j + keys))
-            continue;
-        size_t offset = j % KV_PAGE / 16 * block;
-        scores_of[a->cache][t->n - 1](a->head_dim, (const u8 *)a->k[j / KV_PAGE] + offset,
-                                      (const u8 *)t->k_ahead[j / KV_PAGE] + offset, t->q, t->s + j);
+    u32 most = PAGE_BLOCKS;
+    while (!of[most - 1])
+        most--;
+    for (u32 page = 0; page < CHUNK_PAGES; page++) {
+        u32 from, to;
+        tile_sees(t, page * KV_PAGE, (page + 1) * KV_PAGE, &from, &to);
+        for (u32 j = from / 16 * 16, n; j < to; j += 16 * n) {
+            size_t offset = j % KV_PAGE / 16 * block;
+            n = MIN(most, DIV_CEIL(to - j, 16));
+            of[n - 1](a->head_dim, (const u8 *)a->k[page] + offset, &t->ahead, t->q, a->scale, t->s + j);
+        }
     }
 }
 
@@ -255,43 +302,71 @@ INLINE vec tile_sink(const struct kern_attend *a, u32 query, u32 j, vec s) {
     return vec_fma(vec_set(-a->slope[query]), vec_max(d, vec_sub(vec_set(0), d)), s);
 }
 
-/* Turns the scores of query c into weights; lanes of a block that it does not see become -inf, then 0. */
-static void tile_softmax(const struct tile *t, u32 c) {
+/* What the scores of query c go through beside their scale. */
+static void tile_bend(const struct tile *t, u32 c) {
     const struct kern_attend *a = t->a;
-    u32 from = t->from[c], to = t->to[c];
-    f32 *s = t->s + c * KERN_CHUNK;
-    vec none = vec_set(-INFINITY), max = none, scale = vec_set(a->scale), cap = vec_set(a->softcap);
-    for (u32 j = from / 16 * 16; j < to; j += 16) {
-        vec v = vec_mul(scale, vec_load(s + j));
+    vec cap = vec_set(a->softcap);
+    for (u32 j = t->from[c] / 16 * 16; j < t->to[c]; j += 16) {
+        f32 *s = t->s + c * KERN_CHUNK + j;
+        vec v = vec_load(s);
         if (a->softcap > 0)
             v = vec_mul(cap, vec_tanh(vec_div(v, cap)));
         if (a->slope)
             v = tile_sink(a, t->first + c, j, v);
-        if (j < from || to - j < 16)
-            v = vec_cut(v, MAX(from, j) - j, to - j, none);
-        vec_store(s + j, v);
-        max = vec_max(v, max);
+        vec_store(s, v);
     }
-    f32 m = vec_largest(max) + 0.0f;
+}
+
+/* The largest score of query c; lanes of a block that it does not see become -inf. */
+static f32 tile_max(const struct tile *t, u32 c) {
+    u32 from = t->from[c], to = t->to[c], j = from / 16 * 16;
+    f32 *s = t->s + c * KERN_CHUNK;
+    vec none = vec_set(-INFINITY), max = none, max2 = none;
+    if (from == to)
+        return -INFINITY;
+    if (from % 16)
+        vec_store(s + j, vec_cut(vec_load(s + j), from % 16, 16, none));
+    if (to % 16)
+        vec_store(s + to / 16 * 16, vec_cut(vec_load(s + to / 16 * 16), 0, to % 16, none));
+    for (; to - j > 16 && j < to; j += 32) {
+        max = vec_max(vec_load(s + j), max);
+        max2 = vec_max(vec_load(s + j + 16), max2);
+    }
+    if (j < to)
+        max = vec_max(vec_load(s + j), max);
+    return vec_largest(vec_max(max, max2)) + 0.0f;
+}
+
+/* Turns the scores of query c into weights. */
+static f32 tile_weights(const struct tile *t, u32 c, f32 m) {
+    f32 *s = t->s + c * KERN_CHUNK;
     vec sum = vec_set(0), m16 = vec_set(m);
-    for (u32 j = from / 16 * 16; j < to; j += 16) {
+    for (u32 j = t->from[c] / 16 * 16; j < t->to[c]; j += 16) {
         vec p = vec_exp_low(vec_sub(vec_load(s + j), m16));
         vec_store(s + j, p);
         sum = vec_add(sum, p);
     }
-    a->m[t->first + c] = m;
-    a->l[t->first + c] = vec_sum(sum);
+    return vec_sum(sum);
 }
 
-/* Adds keys from..to-1 to the outputs of n queries, from query c of the tile on. */
-static void tile_values(const struct tile *t, u32 c, u32 n, u32 from, u32 to) {
+/* All queries at a time, step by step: the sums over lanes at the end of each step overlap. */
+static void tile_softmax(const struct tile *t) {
+    const struct kern_attend *a = t->a;
+    f32 *m = a->m + t->first, *l = a->l + t->first;
+    for (u32 c = 0; (a->softcap > 0 || a->slope) && c < t->n; c++)
+        tile_bend(t, c);
+    for (u32 c = 0; c < t->n; c++)
+        m[c] = tile_max(t, c);
+    for (u32 c = 0; c < t->n; c++)
+        l[c] = tile_weights(t, c, m[c]);
+}
+
+/* Adds keys from..to-1 to the outputs of n queries, from query c of the tile on, as many dimensions at a time as there
+ * is a shape for. */
+static void values_run(struct tile *t, u32 c, u32 n, u32 from, u32 to, u32 most) {
     const struct kern_attend *a = t->a;
     values_fn *const *of = values_of[a->cache][n - 1];
-    u32 left = a->head_dim / 16, most = 16;
-    if (from >= to)
-        return;
-    while (!of[most - 1])
-        most--;
+    u32 left = a->head_dim / 16;
     while (left) {
         u32 vectors = DIV_CEIL(left, DIV_CEIL(left, most));
         if (a->cache == KERN_CACHE_Q8 && vectors < left && vectors > 1)
@@ -301,14 +376,27 @@ static void tile_values(const struct tile *t, u32 c, u32 n, u32 from, u32 to) {
     }
 }
 
+/* Where values come from memory and take several passes, each page goes through all of them: they find it in the
+ * cache, and it is read in the order in which it is prefetched. */
+static void tile_values(struct tile *t, u32 c, u32 n, u32 from, u32 to) {
+    u32 most = 16;
+    while (!values_of[t->a->cache][n - 1][most - 1])
+        most--;
+    u32 run = t->a->n_queries > TILE_MAX || t->a->head_dim <= 16 * most ? KERN_CHUNK : KV_PAGE;
+    for (u32 j = from, end; j < to; j = end) {
+        end = MIN(to, (j / run + 1) * run);
+        values_run(t, c, n, j, end, most);
+    }
+}
+
 void TIER(attend)(const struct kern_attend *a, void *scratch) {
     struct tile t = {.a = a, .q = scratch, .s = (f32 *)scratch + KERN_ATTEND_TILE * KERN_CHUNK,
                      .left = DIV_CEIL(a->n_queries, TILE_MAX)};
     while (tile_next(&t)) {
         u32 from = 0, to = KERN_CHUNK; /* seen by all */
         tile_scores(&t);
+        tile_softmax(&t);
         for (u32 c = 0; c < t.n; c++) {
-            tile_softmax(&t, c);
             from = MAX(from, t.from[c]);
             to = MIN(to, t.to[c]);
         }

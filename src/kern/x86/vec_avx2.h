@@ -118,7 +118,11 @@ INLINE u32 vec_at_least(vec x, vec y) {
 INLINE __m256 scale_8(__m256 p, __m256 t) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
 }
-INLINE vec vec_scale(vec p, vec t) { return (vec){scale_8(p.a, t.a), scale_8(p.b, t.b)}; }
+INLINE vec vec_scale_exp(vec p, vec t, vec n, vec x, vec min) {
+    (void)n;
+    vec y = vec_where_less(x, min, vec_set(0), (vec){scale_8(p.a, t.a), scale_8(p.b, t.b)});
+    return vec_where_nan(x, x, y);
+}
 
 INLINE vec vec_first(vec x) { return (vec){_mm256_moveldup_ps(x.a), _mm256_moveldup_ps(x.b)}; }
 INLINE vec vec_second(vec x) { return (vec){_mm256_movehdup_ps(x.a), _mm256_movehdup_ps(x.b)}; }

@@ -69,9 +69,11 @@ INLINE vec vec_cut(vec a, u32 from, u32 to, vec other) {
 }
 /* Bit i: a[i] >= b[i]. */
 INLINE u32 vec_at_least(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
-/* p with the low bits of t, an integer, added to its exponent. */
-INLINE vec vec_scale(vec p, vec t) {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+/* Of an exponential of x: p * 2^n where x >= min, 0 where it is less, x if it is NaN (then p is too). t holds n in its
+ * low bits. The product is never subnormal. */
+INLINE vec vec_scale_exp(vec p, vec t, vec n, vec x, vec min) {
+    (void)t;
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, min, _CMP_NLT_UQ), p, n);
 }
 
 /* Pairs of neighbours: the first of each in both places; the second; firsts of a with seconds of b. */

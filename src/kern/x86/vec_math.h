@@ -21,8 +21,7 @@ INLINE vec vec_exp_low(vec x) {
     p = vec_fma(p, r, vec_set(FM_EXPF_C2));
     p = vec_fma(p, r, vec_set(1.0f));
     p = vec_fma(p, r, vec_set(1.0f));
-    vec y = vec_where_less(x, vec_set(FM_EXPF_MIN), vec_set(0), vec_scale(p, t));
-    return vec_where_nan(x, x, y);
+    return vec_scale_exp(p, t, n, x, vec_set(FM_EXPF_MIN));
 }
 
 INLINE vec vec_exp(vec x) { return vec_where_less(vec_set(FM_EXPF_MAX), x, vec_set(INFINITY), vec_exp_low(x)); }
