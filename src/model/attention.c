@@ -7,7 +7,6 @@
 #include "model/internal.h"
 
 #define CHUNK_PAGES (KERN_CHUNK / KV_PAGE_TOKENS)
-#define FIRST_CHUNK UINT32_MAX /* of those that an item sees */
 
 struct walk {
     const struct attention *a;
@@ -69,7 +68,8 @@ static struct kern_attend chunk_of(const struct walk *w, const struct item *it, 
     };
 }
 
-/* next_item (n_items or more: none), next_chunk: what this thread will probably read afterwards, for prefetching. */
+/* next_item (n_items or more: none), next_chunk (or the first that it sees, if that is later): what this thread will
+ * probably read afterwards, for prefetching. */
 static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk, u32 next_item, u32 next_chunk,
                          struct thread_scratch *ts, f32 *m, f32 *l, f32 *o) {
     const struct scratch_plan *plan = w->a->plan;
@@ -88,7 +88,7 @@ static void attend_chunk(const struct walk *w, const struct item *it, u32 chunk,
         const struct tile *next_t = &plan->tiles[next_it.tile];
         next_ends[0] = next_t->pos;
         next_ends[1] = next_t->pos + next_t->n - 1;
-        next = chunk_of(w, &next_it, next_chunk == FIRST_CHUNK ? next_it.c0 : next_chunk, &next_pages);
+        next = chunk_of(w, &next_it, MAX(next_chunk, next_it.c0), &next_pages);
         next.n_queries = 2;
         next.pos = next_ends;
         a.next = &next;
@@ -133,7 +133,7 @@ static void walk_item(void *arg, u32 i, u32 thread) {
     struct item it = item_at(w, i);
     for (u32 c = it.c0; c < it.c1; c++) {
         bool first = c == it.c0, last = c + 1 == it.c1;
-        attend_chunk(w, &it, c, last ? i + 1 : i, last ? FIRST_CHUNK : c + 1, ts, first ? ts->run_m : ts->m,
+        attend_chunk(w, &it, c, last ? i + 1 : i, last ? 0 : c + 1, ts, first ? ts->run_m : ts->m,
                      first ? ts->run_l : ts->l, first ? ts->run_o : ts->o);
         if (!first)
             fold_chunk(w, it.n_queries, ts->run_m, ts->run_l, ts->run_o, ts->m, ts->l, ts->o);

@@ -30,9 +30,12 @@
 
 /* ---------------------------------------------------------------- how often guesses come true */
 
+static f64 chance_after(const struct chance *c, f64 agreed_first) {
+    return (agreed_first + c->agreed) / (TRIED_FIRST + c->tried);
+}
+
 static f64 chance_of(const struct sreq *r, bool drafted) {
-    const struct chance *c = &r->chances[drafted];
-    return ((drafted ? AGREED_FIRST_MODEL : AGREED_FIRST) + c->agreed) / (TRIED_FIRST + c->tried);
+    return chance_after(&r->chances[drafted], drafted ? AGREED_FIRST_MODEL : AGREED_FIRST);
 }
 
 static void learn(struct chance *c, bool agreed) {
@@ -66,8 +69,8 @@ void sdraft_take(struct sreq *r, const struct sched_result *res) {
 }
 
 bool sdraft_text_first(const struct sreq *r) {
-    const struct chance *text = &r->chances[false]; /* unknown: as good as those, and free */
-    return (AGREED_FIRST_MODEL + text->agreed) / (TRIED_FIRST + text->tried) >= chance_of(r, true);
+    /* Unknown: as good as those, and free. */
+    return chance_after(&r->chances[false], AGREED_FIRST_MODEL) >= chance_of(r, true);
 }
 
 static f64 power(f64 p, u32 n) {

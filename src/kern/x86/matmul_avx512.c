@@ -56,7 +56,6 @@ static void matmul_unpacked(const struct kern_mat *w, u32 n0, u32 n1, const stru
             at = columns_at(w, k0, most);
             c.n_blocks = at.n / 32;
             c.first = k0 == 0;
-            pf.n = pf.n_early = 0;
             for (u32 r = 0; r < 2; r++) {
                 u32 row = n + 16 * r;
                 c.mask[r] = rows_mask(row, n1);

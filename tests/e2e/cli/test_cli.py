@@ -562,15 +562,20 @@ def history(place):
     assert place.history().splitlines() == lines
 
 
+def ask(t, line, text):
+    """Types a line; its answer must show the text. Returns where the answer begins."""
+    since = t.mark()
+    t.line(line)
+    t.expect(text, since)
+    return since
+
+
 @test
 def settings(place):
     t = place.repl()
 
     def does(line, text):
-        since = t.mark()
-        t.line(line)
-        t.expect(text, since)
-        t.expect("\n>>> ", since)
+        t.expect("\n>>> ", ask(t, line, text))
 
     does("/set parameter temperature 0.5", "Set parameter 'temperature' to '0.5'")
     does("/set parameter stop <a> <b>", "Set parameter 'stop' to '<a>, <b>'")
@@ -637,31 +642,19 @@ def load_another_model(place):
     t = place.repl()
     t.line("say one")
     t.expect("one\n\n>>> ")
-    since = t.mark()
-    t.line("/load nope")
-    t.expect("Couldn't find model 'nope'", since)
-    t.line("say two")
-    t.expect("two\n\n>>> ", since)
+    ask(t, "/load nope", "Couldn't find model 'nope'")
+    ask(t, "say two", "two\n\n>>> ")
     assert len(place.asked("/api/chat")[-1]["messages"]) == 3, "the old conversation goes on"
-    since = t.mark()
-    t.line("/load thinker")
-    t.expect("Loading model 'thinker'\n>>> ", since)
-    t.line("ponder")
-    t.expect("Thinking...\nLet me see.\n...done thinking.\n\n42\n\n>>> ", since)
+    ask(t, "/load thinker", "Loading model 'thinker'\n>>> ")
+    ask(t, "ponder", "Thinking...\nLet me see.\n...done thinking.\n\n42\n\n>>> ")
     body = place.asked("/api/chat")[-1]
     assert body["model"] == "thinker" and len(body["messages"]) == 1 and body["think"] is True
-    since = t.mark()
-    t.line("/set think high")
-    t.expect("Set 'think' mode to 'high'.\n>>> ", since)
-    since = t.mark()
-    t.line("/load big")
-    t.expect("Loading model 'big'\nwarning: model \"big\" does not support thinking output\n>>> ", since)
-    t.line("say three")
-    t.expect("three\n\n>>> ", since)
+    ask(t, "/set think high", "Set 'think' mode to 'high'.\n>>> ")
+    ask(t, "/load big", "Loading model 'big'\nwarning: model \"big\" does not support thinking output\n>>> ")
+    ask(t, "say three", "three\n\n>>> ")
     body = place.asked("/api/chat")[-1]
     assert body["model"] == "big" and "think" not in body
-    t.line("/load")
-    t.expect("Usage:\n  /load <modelname>", since)
+    ask(t, "/load", "Usage:\n  /load <modelname>")
     t.send("\x04")
     assert t.wait() == 0
 
@@ -670,10 +663,7 @@ def load_another_model(place):
 def errors_do_not_end_the_repl(place):
     t = place.repl()
     for line, text in ("busy", "error: server busy"), ("break", "error: the engine has stopped"), ("nothink", "does not support thinking"):
-        since = t.mark()
-        t.line(line)
-        t.expect(text, since)
-        t.expect("\n>>> ", since)
+        t.expect("\n>>> ", ask(t, line, text))
     t.line("count")
     t.expect("one two three")
     assert len(place.asked("/api/chat")[-1]["messages"]) == 1, "failed messages are not part of the conversation"

@@ -22,24 +22,23 @@ static void decode(struct fixture *f, struct sched_config c, u32 n, u32 n_prompt
     }
 }
 
+/* Of an item's drafts n_agreed came true, then `drawn` was drawn; the request guesses anew. */
+static struct sched_result drew(const struct sched_item *item, u32 n_agreed, const u32 *drawn) {
+    return (struct sched_result){.request_id = item->request_id,
+                                 .n_agreed = n_agreed,
+                                 .tokens = drawn,
+                                 .n_tokens = item->n_logits > 0,
+                                 .draft = guess,
+                                 .n_draft = item->n_logits > 0 ? N_DRAFT : 0};
+}
+
 /* Reports the planned step: of each item's drafts the first n_right come true (all of them: UINT32_MAX), then
  * token `drawn` is drawn; everybody guesses anew. */
 static void step_draws(struct fixture *f, u32 n_right, u32 drawn) {
     struct sched_result results[LIMIT_RUNNING];
-    for (u32 i = 0; i < f->plan.n_items; i++) {
-        const struct sched_item *item = &f->plan.items[i];
-        results[i] = (struct sched_result){.request_id = item->request_id,
-                                           .n_agreed = MIN(n_right, item->n_drafts),
-                                           .tokens = &drawn,
-                                           .n_tokens = item->n_logits > 0,
-                                           .draft = guess,
-                                           .n_draft = item->n_logits > 0 ? N_DRAFT : 0};
-    }
-    u64 duration = MS + f->plan.n_rows * MS / 10;
-    f->now += duration;
-    tell(f, (struct sched_event){
-                .kind = SCHED_STEP,
-                .step = {.duration_ns = duration, .results = results, .n_results = f->plan.n_items}});
+    for (u32 i = 0; i < f->plan.n_items; i++)
+        results[i] = drew(&f->plan.items[i], MIN(n_right, f->plan.items[i].n_drafts), &drawn);
+    step_report(f, (struct sched_step){.results = results});
 }
 
 static u32 drafts_planned(struct fixture *f) {
@@ -213,19 +212,10 @@ static void step_by_chance(struct fixture *f, u32 percent, u64 *random) {
         while (n_true < N_DRAFT && random_percent(random, percent))
             n_true++;
         /* What is drawn behind the last verified one may be the next guess too. */
-        results[i] =
-            (struct sched_result){.request_id = item->request_id,
-                                  .n_agreed = MIN(n_true, item->n_drafts),
-                                  .tokens = n_true > item->n_drafts ? &guess[item->n_drafts] : &other,
-                                  .n_tokens = item->n_logits > 0,
-                                  .draft = guess,
-                                  .n_draft = item->n_logits > 0 ? N_DRAFT : 0};
+        results[i] = drew(item, MIN(n_true, item->n_drafts),
+                          n_true > item->n_drafts ? &guess[item->n_drafts] : &other);
     }
-    u64 duration = MS + f->plan.n_rows * MS / 10;
-    f->now += duration;
-    tell(f, (struct sched_event){
-                .kind = SCHED_STEP,
-                .step = {.duration_ns = duration, .results = results, .n_results = f->plan.n_items}});
+    step_report(f, (struct sched_step){.results = results});
 }
 
 /* Goal: text of which every guess is made, and of which so many come true, now and then another share, costs

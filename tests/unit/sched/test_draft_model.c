@@ -202,17 +202,10 @@ static void step_with(struct fixture *f, u32 percent, u64 *random) {
         n_passes = MAX(n_passes, item->n_wanted);
         n_rows += item->n_wanted;
     }
-    u64 draft_ns = n_passes * 10 * pass_row_ns + n_rows * pass_row_ns;
-    u64 duration = MS + f->plan.n_rows * MS / 10 + draft_ns;
-    run.ns = (f64)duration;
-    f->now += duration;
-    tell(f, (struct sched_event){.kind = SCHED_STEP,
-                                 .step = {.duration_ns = duration,
-                                          .results = results,
-                                          .n_results = f->plan.n_items,
-                                          .draft_ns = draft_ns,
-                                          .n_draft_passes = n_passes,
-                                          .n_draft_rows = n_rows}});
+    run.ns = (f64)step_report(f, (struct sched_step){.results = results,
+                                                     .draft_ns = n_passes * 10 * pass_row_ns + n_rows * pass_row_ns,
+                                                     .n_draft_passes = n_passes,
+                                                     .n_draft_rows = n_rows});
 }
 
 /* Time of 20 answers of 100 steps in a crowd of n, over the time for the same tokens without guesses. */
